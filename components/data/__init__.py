@@ -1,0 +1,1 @@
+"""A source becomes `train_data` and `test_data`."""

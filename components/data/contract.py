@@ -1,0 +1,151 @@
+"""What ingest hands on: the packed arrays of one dataset, as directories.
+
+`train_data/` holds `images.npy`, `labels.npy`, `split.npy` and `dataset.json`; `test_data/` holds
+`images.npy`, `labels.npy`, `groups.npy` and `dataset.json`. File names live here and nowhere else.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from components.errors import DataError
+
+TRAIN, VALIDATION = 0, 1
+"""Values of `split.npy`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """What `dataset.json` says.
+
+    Attributes:
+        name: `fashion-mnist`, `fashion-products` or an own catalogue's name.
+        classes: Class names in label order.
+        counts: Examples per split: `train`, `validation`, `test`.
+        source: Where the raw data came from, without credentials.
+        checksums: Digest of each raw file by its name.
+        content_hash: SHA-256 over pixels, labels and splits: equal exactly where the data is equal.
+        report: What ingest found: `quarantined`, `repaired`, `duplicate_groups`, ... (the `data` part of `summary.json`).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    source: str
+    checksums: dict[str, str]
+    content_hash: str
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, directory: Path) -> None:
+        """Write `dataset.json`, sorted and stable."""
+        text = json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
+        (directory / "dataset.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read `dataset.json`; raise `DataError` where it is missing or not ours."""
+        path = directory / "dataset.json"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**values, "classes": tuple(values["classes"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} must be written by the ingest step; got {error}. Run ingest again") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainData:
+    """Training and validation examples of one dataset.
+
+    Attributes:
+        images: (N, H, W, C) uint8, 0-255.
+        labels: (N,) int64, 0..K-1.
+        split: (N,) uint8, `TRAIN` or `VALIDATION`.
+        info: Names, counts and hashes.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+    info: DatasetInfo
+
+    def save(self, directory: Path | str) -> None:
+        """Write the directory; `dataset.json` comes last, so that a half-written one is recognised."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        np.save(directory / "images.npy", self.images)
+        np.save(directory / "labels.npy", self.labels.astype(np.int64))
+        np.save(directory / "split.npy", self.split.astype(np.uint8))
+        self.info.save(directory)
+
+    @classmethod
+    def load(cls, directory: Path | str, *, memory_map: bool = False) -> Self:
+        """Read the directory, images memory-mapped on request; raise `DataError` where it does not fit together."""
+        directory = Path(directory)
+        info = DatasetInfo.load(directory)
+        images, labels = _load_arrays(directory, memory_map)
+        split = _load_array(directory / "split.npy")
+        if split.shape != labels.shape:
+            raise DataError(f"{directory}: split.npy must have {len(labels)} entries; got {len(split)}. Run ingest again")
+        return cls(images=images, labels=labels, split=split, info=info)
+
+    def part(self, which: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return images (n, H, W, C) uint8 and labels (n,) int64 of `TRAIN` or `VALIDATION`."""
+        chosen = self.split == which
+        return self.images[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestData:
+    """Held-out examples of one dataset; no search or training step ever receives them.
+
+    Attributes:
+        images: (N, H, W, C) uint8, 0-255.
+        labels: (N,) int64, 0..K-1.
+        groups: (N,) int64; examples with identical pixels share a number.
+        info: Names, counts and hashes.
+    """
+
+    __test__ = False  # not a test class, whatever pytest reads into the name
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    info: DatasetInfo
+
+    def save(self, directory: Path | str) -> None:
+        """Write the directory; `dataset.json` comes last, so that a half-written one is recognised."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        np.save(directory / "images.npy", self.images)
+        np.save(directory / "labels.npy", self.labels.astype(np.int64))
+        np.save(directory / "groups.npy", self.groups.astype(np.int64))
+        self.info.save(directory)
+
+    @classmethod
+    def load(cls, directory: Path | str, *, memory_map: bool = False) -> Self:
+        """Read the directory; raise `DataError` where it does not fit together."""
+        directory = Path(directory)
+        info = DatasetInfo.load(directory)
+        images, labels = _load_arrays(directory, memory_map)
+        return cls(images=images, labels=labels, groups=_load_array(directory / "groups.npy"), info=info)
+
+
+def _load_array(path: Path, memory_map: bool = False) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} must be an array written by the ingest step; got {error}. Run ingest again") from error
+
+
+def _load_arrays(directory: Path, memory_map: bool) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = _load_array(directory / "images.npy", memory_map), _load_array(directory / "labels.npy")
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
+        raise DataError(
+            f"{directory} must hold images (N, H, W, C) uint8 and N labels; got {images.dtype} {images.shape} and"
+            f" {len(labels)} labels. Run ingest again"
+        )
+    return images, labels

@@ -1,0 +1,1 @@
+"""A model and test data become figures, a verdict and a champion."""

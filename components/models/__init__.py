@@ -1,0 +1,1 @@
+"""Hyperparameters become an ONNX model."""

@@ -1,0 +1,69 @@
+"""What the two approaches have in common: the calls a search and a final training make, and the model directory.
+
+Imports neither TensorFlow nor torch. `models/mlp.py` and `models/resnet18.py` export the same names:
+`APPROACH`, `SPACES`, `Trainer`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from components.search.space import Value
+
+State = dict[str, np.ndarray]
+"""Everything needed to go on after an epoch (weights, best weights, optimizer, schedule, random state), as named arrays."""
+
+OnEpoch = Callable[[int, float, Callable[[], State]], bool]
+"""Called after each epoch with (epoch from 1, validation accuracy, function that gives the state); False stops the trial."""
+
+
+class TrialDivergedError(Exception):
+    """Loss or score became NaN or infinite; carries the scores up to there."""
+
+    def __init__(self, message: str, scores: tuple[float, ...] = ()) -> None:
+        super().__init__(message)
+        self.scores = scores
+
+
+class TrialOutOfMemoryError(Exception):
+    """The device ran out of memory; the trainer has freed what it held and stays usable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """One finished or stopped training.
+
+    Attributes:
+        scores: Validation accuracy after each epoch, earlier attempts included.
+        device_seconds: Time the device was held in this call.
+        peak_memory_bytes: Highest memory of the device (GPU) or the process (CPU).
+        num_parameters: Trainable parameters.
+        weights: The best epoch's weights by name, in the framework's native layout.
+    """
+
+    scores: tuple[float, ...]
+    device_seconds: float
+    peak_memory_bytes: int
+    num_parameters: int
+    weights: dict[str, np.ndarray]
+
+
+class Trainer(Protocol):
+    """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another."""
+
+    def fit(
+        self,
+        hyperparameters: dict[str, Value],
+        *,
+        epochs: int,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        resume: State | None = None,
+        keep_weights: bool = True,
+    ) -> FitResult:
+        """Train; raise `TrialDivergedError` or `TrialOutOfMemoryError` where only this trial is lost."""
+
+    def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
+        """Write ONNX and native weights; return the largest absolute difference of probabilities between the two."""

@@ -1,0 +1,111 @@
+"""What is known of one trial, and the ledger of a study: plain data that every later step reads."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from components.errors import DataError
+from components.search.space import Value
+
+STATUSES = ("waiting", "running", "completed", "pruned", "diverged", "failed")
+FINISHED = ("completed", "pruned", "diverged", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One hyperparameter set and what came of it.
+
+    Attributes:
+        number: 0, 1, 2, ... without gaps.
+        status: One of `STATUSES`.
+        hyperparameters: Active values only.
+        seed: Seed of the training.
+        score: Validation accuracy of the best epoch (that rule and no other); None where there is none.
+        scores: Validation accuracy after each epoch.
+        epochs: Epochs run.
+        device_seconds: Time the device was held by this trial, all attempts summed.
+        wall_seconds: From claim to result.
+        peak_memory_bytes: Highest memory of device (GPU) or process (CPU).
+        worker: Who ran it.
+        attempts: Claims made on it (epoch of the accepted claim).
+        based_on: Numbers of the finished trials that the suggestion was made from.
+        error: Why it failed or diverged; empty otherwise.
+        reused_from: `<study>/<number>` where warm start re-told it or seeded it; empty otherwise.
+    """
+
+    number: int
+    status: str
+    hyperparameters: dict[str, Value]
+    seed: int = 0
+    score: float | None = None
+    scores: tuple[float, ...] = ()
+    epochs: int = 0
+    device_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    worker: str = ""
+    attempts: int = 1
+    based_on: tuple[int, ...] = ()
+    error: str = ""
+    reused_from: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """True once a result was accepted."""
+        return self.status in FINISHED
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Number (from 1) of the first epoch with the highest score; None before the first epoch."""
+        return self.scores.index(max(self.scores)) + 1 if self.scores else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """A study as a file: what it was asked to do and every trial.
+
+    Attributes:
+        name: The study's name under the study root.
+        spec: Content of `spec.json`: `approach`, `dataset`, `data_hash`, `space`, `algorithm`, budgets, ...
+        trials: By number.
+        reused: Trials of earlier studies that warm start told the sampler; not part of this study's budget.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    trials: tuple[Trial, ...]
+    reused: tuple[Trial, ...] = field(default=())
+
+    def best(self) -> Trial | None:
+        """Return the completed or pruned trial with the highest score, the lowest number on a tie; None without one."""
+        usable = [t for t in self.trials if t.status in ("completed", "pruned") and t.score is not None]
+        return max(usable, key=lambda t: (t.score, -t.number), default=None)
+
+    def count(self, status: str) -> int:
+        """Return how many trials have the status."""
+        return sum(t.status == status for t in self.trials)
+
+    @property
+    def device_seconds(self) -> float:
+        """Device time of all trials together."""
+        return sum(t.device_seconds for t in self.trials)
+
+    def save(self, path: Path | str) -> None:
+        """Write the ledger as JSON."""
+        Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a ledger; raise `DataError` where the file is not one."""
+
+        def trial(row: dict[str, Any]) -> Trial:
+            return Trial(**{**row, "scores": tuple(row["scores"]), "based_on": tuple(row["based_on"])})
+
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            rows = {key: tuple(trial(row) for row in values[key]) for key in ("trials", "reused")}
+            return cls(name=values["name"], spec=values["spec"], **rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} must be a study ledger; got {error}") from error

@@ -1,0 +1,1 @@
+"""The graph, cluster profiles, local run, submission and command line."""

@@ -1,0 +1,52 @@
+"""Keeps TensorFlow and torch in separate test processes, slow tests out of the default run, real data optional."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+REAL_DATA = ROOT.parent / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--framework` and `--slow`."""
+    parser.addoption("--framework", choices=("base", "keras", "torch"), default="base", help="which test files to run")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, and only those")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Ignore the test files of the other frameworks: collecting them would load both into one process."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    kind = next((kind for kind in ("keras", "torch") if collection_path.stem.endswith(f"_{kind}")), "base")
+    return True if kind != config.getoption("framework") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what was not asked for, with the reason."""
+    for item in items:
+        if ("slow" in item.keywords) != config.getoption("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow tests run with --slow, the others without"))
+        if "real" in item.keywords and not REAL_DATA.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"{REAL_DATA} is absent"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where both frameworks were loaded into one process."""
+    loaded = {"tensorflow", "torch"} & set(sys.modules)
+    if len(loaded) == 2:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        print("TensorFlow and torch were loaded into one process", file=sys.stderr)  # noqa: T201
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the published data sets."""
+    return REAL_DATA
