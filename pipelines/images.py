@@ -1,0 +1,76 @@
+"""The names of the container images; everything that needs one asks `image_name`."""
+
+import os
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pipelines.profiles import ClusterProfile
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = {
+    "plan": "base",
+    "ingest": "base",
+    "search-mlp": "keras",
+    "search-resnet18": "torch",
+    "train-mlp": "keras",
+    "train-resnet18": "torch",
+    "evaluate": "base",
+    "report": "base",
+    "promote": "base",
+}
+"""Image of each step."""
+TARGETS = ("base", "keras", "torch")
+TAG_VARIABLE = "IMAGE_TAG"
+"""Environment variable with the tag, or with `sha256:...`; CI sets it where the commit is not in a git checkout."""
+PINNED = re.compile(r"[^@\s]+(@sha256:[0-9a-f]{64}|:[0-9a-f]{12,40})")
+"""Full image names that never change their content: by digest, or by commit."""
+_CONTENT = ("components", "images", "pyproject.toml", ".dockerignore")
+
+
+def image_name(step: str, profile: "ClusterProfile") -> str:
+    """Return the full name of the image that a step runs in.
+
+    Args:
+        step: One of `STEPS`, or one of `TARGETS`; underscores count as dashes.
+        profile: Says which registry.
+
+    Raises:
+        ConfigurationError: No commit is known to name the images after.
+    """
+    step = step.replace("_", "-")
+    target = step if step in TARGETS else STEPS[step]
+    return f"{profile.registry}/{target}:{image_tag(needed=not profile.is_local)}"
+
+
+@cache
+def image_tag(*, needed: bool = True) -> str:
+    """Return the commit that images are named after, 12 hexadecimal digits, with `-dirty` where files differ from it.
+
+    Args:
+        needed: Raise where there is no commit; otherwise the tag is then "local".
+    """
+    if tag := os.environ.get(TAG_VARIABLE):
+        return tag
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if commit:
+        return f"{commit}-dirty" if _git("status", "--porcelain", "--", *_CONTENT) else commit
+    if needed:
+        raise ConfigurationError(
+            f"the images' tag must be a commit; got no git checkout at {ROOT}. Set {TAG_VARIABLE} to the commit"
+        )
+    return "local"
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints, "" where git or the repository is missing."""
+    try:
+        result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except OSError:
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""

@@ -1,0 +1,326 @@
+"""Cluster profiles: every fact about one cluster that the pipeline depends on, checked when it is loaded.
+
+A profile is a YAML file with the fields of `ClusterProfile`. All values are fixed at compile time: inside a loop kfp 2.17
+loses resource values given as run parameters (the sub-graph never declares them, and the driver fails).
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from components.errors import ConfigurationError, ParameterError
+from pipelines.images import STEPS, image_name
+from pipelines.profile_rules import Problems, check
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
+
+PROFILES_DIR = Path(__file__).parent / "profiles"
+LOCAL = "local"
+GPU_STEPS = tuple(step for step in STEPS if step.startswith(("search", "train")))
+REQUIRE_GPU = "FASHION_TUNING_REQUIRE_GPU"
+"""Set to 1 in the steps that got an accelerator, which then refuse to run without one."""
+EXAMPLE = re.compile(r"\bexample-[a-z]")
+"""Values that ship with a profile and must be replaced before anything can run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """What one step's pod gets.
+
+    Attributes:
+        cpu: Request and limit, Kubernetes quantity ("2", "500m").
+        memory: Request and limit, Kubernetes quantity ("4Gi").
+        ephemeral_storage: Size limit of the step's writable /tmp, Kubernetes quantity.
+        shared_memory: Size of /dev/shm, Kubernetes quantity; "" for the container runtime's 64 MiB.
+        gpus: Accelerators requested.
+        timeout_seconds: The pod is ended after so many seconds.
+    """
+
+    cpu: str = "1"
+    memory: str = "2Gi"
+    ephemeral_storage: str = "10Gi"
+    shared_memory: str = ""
+    gpus: int = 0
+    timeout_seconds: int = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """How often, and for how long, a failed step is tried again.
+
+    Attributes:
+        number: Retries after the first attempt.
+        backoff: Wait before the first retry, for example "60s".
+        factor: What each wait is multiplied with.
+        max_duration: Counted from the start of the first attempt, queueing and running included; no retry starts and no
+            retry outlives it.
+    """
+
+    number: int = 3
+    backoff: str = "60s"
+    factor: float = 2.0
+    max_duration: str = "172800s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """A secret that some steps may read.
+
+    Attributes:
+        name: Of the Kubernetes secret, in the run's namespace.
+        steps: Which steps get it; nobody else does.
+        keys: The keys it must have.
+        mount_path: Folder to find the keys in; "" where they come as environment variables.
+        environment: Environment variable by key; empty where they come as files.
+        optional: True where a run may start without it.
+    """
+
+    name: str
+    steps: tuple[str, ...]
+    keys: tuple[str, ...]
+    mount_path: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterProfile:
+    """One cluster.
+
+    Attributes:
+        name: The file's name without its ending, or "local".
+        api: URL of the Kubeflow Pipelines API as the submitter reaches it; "" for none.
+        kubernetes_version: Oldest supported Kubernetes, for example "1.29".
+        kfp_version: Oldest supported Kubeflow Pipelines, for example "2.16.0".
+        namespace: Where the run's pods live.
+        experiment: Kubeflow experiment the runs belong to.
+        service_account: Kubernetes service account of the run's pods; "" for the installation's default.
+        registry: Host and path before the image's name.
+        image_pull_policy: Always, IfNotPresent or Never.
+        image_pull_secrets: Names of secrets with the registry's credentials.
+        study_root: Store of the studies and champions, `gs://bucket/prefix` or `s3://bucket/prefix`.
+        pipeline_root: Store of the artifacts; "" for the installation's default.
+        accelerator: Resource name of the GPU, for example `nvidia.com/gpu`; "" where steps run on CPUs.
+        node_selector: Labels of the node pool, given to every step.
+        tolerations: Of the node pool's taints, given to every step.
+        queue: Kueue local queue of the steps with a GPU; "" without Kueue.
+        run_as_user: Numeric user of every container; never 0.
+        run_as_group: Numeric group of every container.
+        environment: Environment variables of every step; never a secret.
+        secrets: Which step may read which secret.
+        retries: Of every step.
+        steps: Settings by step.
+    """
+
+    name: str
+    api: str = ""
+    kubernetes_version: str = "1.29"
+    kfp_version: str = "2.16.0"
+    namespace: str = ""
+    experiment: str = "fashion-tuning"
+    service_account: str = ""
+    registry: str = "localhost/fashion-tuning"
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    study_root: str = ""
+    pipeline_root: str = ""
+    accelerator: str = ""
+    node_selector: dict[str, str] = field(default_factory=dict)
+    tolerations: tuple[dict[str, Any], ...] = ()
+    queue: str = ""
+    run_as_user: int = 65532
+    run_as_group: int = 65532
+    environment: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    retries: Retries = field(default_factory=Retries)
+    steps: dict[str, StepSettings] = field(default_factory=lambda: {step: StepSettings() for step in STEPS})
+
+    @property
+    def is_local(self) -> bool:
+        """True for the built-in profile without a cluster."""
+        return self.name == LOCAL
+
+    def examples(self) -> list[str]:
+        """Return `field: value` of everything that still has its example value."""
+        values = dataclasses.asdict(self)
+        return [
+            f"{name}: {value}" for name, value in values.items() if isinstance(value, str) and EXAMPLE.search(value)
+        ]
+
+
+def load_profile(name_or_path: str) -> ClusterProfile:
+    """Load and check a profile.
+
+    Args:
+        name_or_path: "local", the name of a file in `pipelines/profiles/`, or a path that ends in .yaml.
+
+    Raises:
+        ParameterError: No such profile.
+        ConfigurationError: The file is not a valid profile; the text lists every problem.
+    """
+    if name_or_path == LOCAL:
+        return ClusterProfile(name=LOCAL)
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = PROFILES_DIR / f"{name_or_path}.yaml"
+    if not path.is_file():
+        known = ", ".join([LOCAL, *sorted(file.stem for file in PROFILES_DIR.glob("*.yaml"))])
+        raise ParameterError(
+            f"cluster profile must be one of {known} or the path of a .yaml file; got {name_or_path!r}."
+            f" Copy {PROFILES_DIR.name}/gke.yaml and name the copy"
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path} must be a readable YAML file; got {error}. Repair the file") from error
+    return parse_profile(path.stem, values, str(path))
+
+
+def parse_profile(name: str, values: Any, where: str) -> ClusterProfile:
+    """Make a profile of a file's content.
+
+    Args:
+        name: The profile's name.
+        values: Mapping with the fields of `ClusterProfile` but `name`.
+        where: What the error text begins with, for example the file's path.
+
+    Raises:
+        ConfigurationError: The text lists every problem.
+    """
+    problems = Problems()
+    values = check(ClusterProfile, values, problems, required=_REQUIRED, ignored=("name",))
+    values["retries"] = Retries(**check(Retries, values.get("retries", {}), problems, "retries"))
+    values["secrets"] = tuple(
+        _secret(entry, f"secrets[{index}]", problems) for index, entry in enumerate(values.get("secrets", ()))
+    )
+    values["steps"] = _steps(values.get("steps", {}), problems)
+    if problems:
+        raise ConfigurationError(f"{where}: {'; '.join(problems)}. Repair the file")
+    profile = ClusterProfile(name=name, **values)
+    if problems := _contradictions(profile):
+        raise ConfigurationError(f"{where}: {'; '.join(problems)}. Repair the file")
+    return profile
+
+
+_REQUIRED = ("api", "namespace", "registry", "study_root", "steps")
+
+
+def _secret(entry: Any, where: str, problems: Problems) -> Secret | None:
+    values = check(Secret, entry, problems, where, required=("name", "steps", "keys"))
+    for step in values.get("steps", ()):
+        if step not in STEPS:
+            problems.add(f"{where}.steps must name steps ({', '.join(STEPS)}); got {step!r}")
+    if bool(values.get("mount_path")) == bool(values.get("environment")):
+        problems.add(
+            f"{where} must have either a mount_path or an environment; got {'both' if values.get('mount_path') else 'neither'}"
+        )
+    for key in set(values.get("environment", {})) - set(values.get("keys", ())):
+        problems.add(f"{where}.environment must use the secret's keys; got {key!r}")
+    return None if problems else Secret(**values)
+
+
+def _steps(entries: dict[str, Any], problems: Problems) -> dict[str, StepSettings]:
+    """Read the settings of each step on top of those named `default`."""
+    for step in set(entries) - {*STEPS, "default"}:
+        problems.add(f"steps.{step} must be one of default, {', '.join(STEPS)}; got {step!r}")
+    default = check(StepSettings, entries.get("default", {}), problems, "steps.default")
+    steps = {}
+    for step in STEPS:
+        own = check(StepSettings, entries.get(step, {}), problems, f"steps.{step}")
+        steps[step] = StepSettings(**{**default, **own}) if not problems else StepSettings()
+    return steps
+
+
+def _contradictions(profile: ClusterProfile) -> list[str]:
+    """Return what is wrong only in combination."""
+    problems = []
+    for step, settings in profile.steps.items():
+        if settings.gpus and not profile.accelerator:
+            problems.append(f"steps.{step}.gpus must be 0 without an accelerator; got {settings.gpus}")
+        if profile.accelerator and step in GPU_STEPS and not settings.gpus:
+            problems.append(f"steps.{step}.gpus must be at least 1 with accelerator {profile.accelerator}; got 0")
+    longest = max(settings.timeout_seconds for settings in profile.steps.values())
+    if profile.retries.number and int(profile.retries.max_duration[:-1]) <= longest:
+        problems.append(
+            f"retries.max_duration must exceed the longest timeout_seconds ({longest}), or a step cut short is never"
+            f" tried again; got {profile.retries.max_duration}"
+        )
+    if profile.queue and not profile.accelerator:
+        problems.append(f"queue must be empty without an accelerator; got {profile.queue!r}")
+    return problems
+
+
+def apply_profile(task: "PipelineTask", step: str, profile: ClusterProfile) -> "PipelineTask":
+    """Give a task its image and everything the cluster needs; with the profile "local" only the image.
+
+    Args:
+        task: A task of the pipeline under construction.
+        step: One of `STEPS`; underscores count as dashes.
+        profile: What `load_profile` returned.
+
+    Returns:
+        The same task.
+    """
+    from kfp import kubernetes  # here, because whoever only reads a profile need not wait a second for kfp
+
+    step = step.replace("_", "-")
+    task.set_container_image(image_name(step, profile))
+    if profile.is_local:
+        return task
+    settings = profile.steps[step]
+    task.set_cpu_request(settings.cpu).set_cpu_limit(settings.cpu)
+    task.set_memory_request(settings.memory).set_memory_limit(settings.memory)
+    if settings.gpus:
+        task.set_accelerator_type(profile.accelerator).set_accelerator_limit(settings.gpus)
+        task.set_env_variable(REQUIRE_GPU, "1")
+        if profile.queue:
+            kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
+    if profile.retries.number:
+        task.set_retry(
+            num_retries=profile.retries.number,
+            backoff_duration=profile.retries.backoff,
+            backoff_factor=profile.retries.factor,
+            backoff_max_duration=profile.retries.max_duration,
+        )
+    for name, value in sorted(profile.environment.items()):
+        task.set_env_variable(name, value)
+    _place(task, settings, profile)
+    for secret in profile.secrets:
+        if step not in secret.steps:
+            continue
+        if secret.mount_path:
+            kubernetes.use_secret_as_volume(task, secret.name, secret.mount_path, optional=secret.optional)
+        else:
+            kubernetes.use_secret_as_env(task, secret.name, dict(secret.environment), optional=secret.optional)
+    return task
+
+
+def _place(task: "PipelineTask", settings: StepSettings, profile: ClusterProfile) -> None:
+    """Set what only the platform part of the compiled pipeline can say: placement, volumes, deadline, user."""
+    from kfp import kubernetes
+
+    for key, value in sorted(profile.node_selector.items()):
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in profile.tolerations:
+        kubernetes.add_toleration(
+            task,
+            key=toleration.get("key"),
+            operator=toleration.get("operator", "Equal"),
+            value=toleration.get("value"),
+            effect=toleration.get("effect"),
+        )
+    kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=settings.ephemeral_storage)  # noqa: S108
+    if settings.shared_memory:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=settings.shared_memory)  # noqa: S108
+    kubernetes.set_timeout(task, settings.timeout_seconds)
+    kubernetes.set_image_pull_policy(task, profile.image_pull_policy)
+    if profile.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(profile.image_pull_secrets))
+    kubernetes.set_security_context(
+        task, run_as_user=profile.run_as_user, run_as_group=profile.run_as_group, run_as_non_root=True
+    )
