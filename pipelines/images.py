@@ -8,24 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import ConfigurationError
+from components.steps import BASE, IMAGE_TARGETS, KERAS, TORCH
 
 if TYPE_CHECKING:
     from pipelines.profiles import ClusterProfile
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = {
-    "plan": "base",
-    "ingest": "base",
-    "search-mlp": "keras",
-    "search-resnet18": "torch",
-    "train-mlp": "keras",
-    "train-resnet18": "torch",
-    "evaluate": "base",
-    "report": "base",
-    "promote": "base",
-}
-"""Image of each step."""
-TARGETS = ("base", "keras", "torch")
+TARGETS = (BASE, KERAS, TORCH)
+"""Targets of `images/Dockerfile`, in the order in which they are built."""
 TAG_VARIABLE = "IMAGE_TAG"
 """Environment variable with the tag, or with `sha256:...`; CI sets it where the commit is not in a git checkout."""
 PINNED = re.compile(r"[^@\s]+(@sha256:[0-9a-f]{64}|:[0-9a-f]{12,40})")
@@ -37,14 +27,14 @@ def image_name(step: str, profile: "ClusterProfile") -> str:
     """Return the full name of the image that a step runs in.
 
     Args:
-        step: One of `STEPS`, or one of `TARGETS`; underscores count as dashes.
+        step: A step, or one of `TARGETS`; underscores count as dashes.
         profile: Says which registry.
 
     Raises:
         ConfigurationError: No commit is known to name the images after.
     """
     step = step.replace("_", "-")
-    target = step if step in TARGETS else STEPS[step]
+    target = step if step in TARGETS else IMAGE_TARGETS[step]
     return f"{profile.registry}/{target}:{image_tag(needed=not profile.is_local)}"
 
 

@@ -1,26 +1,27 @@
 """Cluster profiles: every fact about one cluster that the pipeline depends on, checked when it is loaded.
 
-A profile is a YAML file with the fields of `ClusterProfile`. All values are fixed at compile time: inside a loop kfp 2.17
-loses resource values given as run parameters (the sub-graph never declares them, and the driver fails).
+A profile is a YAML file with the fields of `ClusterProfile`. All values are fixed at compile time: inside a loop kfp
+2.17 loses resource values given as run parameters (the sub-graph never declares them, and the driver fails).
 """
 
 import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
 
 from components.errors import ConfigurationError, ParameterError
-from pipelines.images import STEPS, image_name
+from components.steps import IMAGE_TARGETS
+from pipelines.images import image_name
 from pipelines.profile_rules import Problems, check
-
-if TYPE_CHECKING:
-    from kfp.dsl import PipelineTask
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 LOCAL = "local"
+STEPS = tuple(IMAGE_TARGETS)
 GPU_STEPS = tuple(step for step in STEPS if step.startswith(("search", "train")))
 REQUIRE_GPU = "FASHION_TUNING_REQUIRE_GPU"
 """Set to 1 in the steps that got an accelerator, which then refuse to run without one."""
@@ -216,9 +217,8 @@ def _secret(entry: Any, where: str, problems: Problems) -> Secret | None:
         if step not in STEPS:
             problems.add(f"{where}.steps must name steps ({', '.join(STEPS)}); got {step!r}")
     if bool(values.get("mount_path")) == bool(values.get("environment")):
-        problems.add(
-            f"{where} must have either a mount_path or an environment; got {'both' if values.get('mount_path') else 'neither'}"
-        )
+        given = "both" if values.get("mount_path") else "neither"
+        problems.add(f"{where} must have either a mount_path or an environment; got {given}")
     for key in set(values.get("environment", {})) - set(values.get("keys", ())):
         problems.add(f"{where}.environment must use the secret's keys; got {key!r}")
     return None if problems else Secret(**values)
@@ -255,7 +255,7 @@ def _contradictions(profile: ClusterProfile) -> list[str]:
     return problems
 
 
-def apply_profile(task: "PipelineTask", step: str, profile: ClusterProfile) -> "PipelineTask":
+def apply_profile(task: PipelineTask, step: str, profile: ClusterProfile) -> PipelineTask:
     """Give a task its image and everything the cluster needs; with the profile "local" only the image.
 
     Args:
@@ -266,8 +266,6 @@ def apply_profile(task: "PipelineTask", step: str, profile: ClusterProfile) -> "
     Returns:
         The same task.
     """
-    from kfp import kubernetes  # here, because whoever only reads a profile need not wait a second for kfp
-
     step = step.replace("_", "-")
     task.set_container_image(image_name(step, profile))
     if profile.is_local:
@@ -300,10 +298,8 @@ def apply_profile(task: "PipelineTask", step: str, profile: ClusterProfile) -> "
     return task
 
 
-def _place(task: "PipelineTask", settings: StepSettings, profile: ClusterProfile) -> None:
+def _place(task: PipelineTask, settings: StepSettings, profile: ClusterProfile) -> None:
     """Set what only the platform part of the compiled pipeline can say: placement, volumes, deadline, user."""
-    from kfp import kubernetes
-
     for key, value in sorted(profile.node_selector.items()):
         kubernetes.add_node_selector(task, key, value)
     for toleration in profile.tolerations:
