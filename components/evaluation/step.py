@@ -1,0 +1,105 @@
+"""The evaluate, report and promote steps: artifacts come as directories, figures leave for the Kubeflow UI."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.champion import promote
+from components.evaluation.evaluate import evaluate
+from components.evaluation.report import write_report
+
+
+def paths(*collected: Iterable[Any]) -> list[Path]:
+    """Return the local path of every artifact of some collected lists.
+
+    The back end hands over a flat list, the local runner one list per enclosing loop.
+    """
+    found: list[Path] = []
+    for entry in collected:
+        if hasattr(entry, "path"):
+            found.append(Path(entry.path))
+        else:
+            found += paths(*entry)
+    return found
+
+
+def report_step(
+    run: dict[str, Any],
+    evaluation_dirs: list[Path],
+    ingest_report_dirs: list[Path],
+    test_dirs: list[Path],
+    html_path: str,
+    summary_path: str,
+    overview_path: str,
+) -> dict[str, float]:
+    """Write the report of a run.
+
+    Args:
+        run: `id`, `study_root` and `parameters` as the plan fixed them.
+        evaluation_dirs: One per dataset and approach.
+        ingest_report_dirs: One per dataset.
+        test_dirs: One `test_data` per dataset.
+        html_path: File for the report.
+        summary_path: File for `summary.json`.
+        overview_path: File for the verdict as Markdown.
+
+    Returns:
+        Headline figures by `<dataset> <approach> <figure>`, so that runs compare in the UI.
+    """
+    summary = write_report(
+        evaluation_dirs=evaluation_dirs,
+        ingest_report_dirs=ingest_report_dirs,
+        test_dirs=test_dirs,
+        parameters=run["parameters"],
+        run=run,
+        history=run["study_root"],
+        html_path=Path(html_path),
+        summary_path=Path(summary_path),
+        markdown_path=Path(overview_path),
+    )
+    return {
+        f"{dataset} {approach} {figure}": figures[figure]
+        for dataset, part in summary["datasets"].items()
+        for approach, figures in part["approaches"].items()
+        for figure in ("accuracy", "macro_f1")
+    }
+
+
+def promote_step(
+    run: dict[str, Any],
+    report_summary_path: str,
+    model_dirs: list[Path],
+    evaluation_dirs: list[Path],
+    test_dirs: list[Path],
+    summary_path: str,
+    overview_path: str,
+) -> None:
+    """Let each dataset's winner challenge its champion, and write the final summary.
+
+    Args:
+        run: `study_root` and `parameters` as the plan fixed them; champions are kept under the study root.
+        report_summary_path: `summary.json` of the report step.
+        model_dirs: One per dataset and approach.
+        evaluation_dirs: One per dataset and approach.
+        test_dirs: One `test_data` per dataset.
+        summary_path: File for `summary.json` with the champion decisions.
+        overview_path: File for the decisions as Markdown.
+    """
+    summary = promote(
+        summary=json.loads(Path(report_summary_path).read_text(encoding="utf-8")),
+        model_dirs=model_dirs,
+        evaluation_dirs=evaluation_dirs,
+        test_dirs=test_dirs,
+        root=run["study_root"],
+        enabled=bool(run["parameters"]["promote_champion"]),
+        min_gain=float(run["parameters"]["promote_min_gain"]),
+        run=run,
+    )
+    Path(summary_path).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    lines = [f"- **{name}**: {part['champion']['decision']}" for name, part in summary["datasets"].items()]
+    Path(overview_path).write_text("# Champions\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+__all__ = ["evaluate", "paths", "promote_step", "report_step"]

@@ -1,0 +1,279 @@
+"""Run parameters: coercion, bounds, and one error that lists every problem.
+
+Names, order and defaults are declared once, in the pipeline's signature (`pipelines/fashion_tuning.py`). Kubeflow's form
+sends strings, its back end whole floats as integers, and the local runner integers as floats: all are accepted here.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from components.errors import ParameterError
+
+SPACES = ("described", "wide")
+MLP_ALGORITHMS = ("bayesian", "random")
+RESNET18_ALGORITHMS = ("gp", "forest", "gbrt", "random")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "search_mlp_algorithm": MLP_ALGORITHMS,
+    "search_resnet18_algorithm": RESNET18_ALGORITHMS,
+    "search_space": SPACES,
+}
+"""Parameters with a closed set of values; the compiled pipeline shows them as drop-downs."""
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or value is None:
+        raise ValueError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def coerce(value: Any) -> int:
+        try:
+            number = _number(value)
+            if not number.is_integer() or not low <= number <= high:
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"must be a whole number from {low} to {high}") from None
+        return int(number)
+
+    return coerce
+
+
+def _real(low: float, high: float, *, low_open: bool = False) -> Callable[[Any], float]:
+    def coerce(value: Any) -> float:
+        try:
+            number = _number(value)
+            if not low <= number <= high or (low_open and number == low):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            rule = f"above {low:g} and at most {high:g}" if low_open else f"from {low:g} to {high:g}"
+            raise ValueError(f"must be a number {rule}") from None
+        return number
+
+    return coerce
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    raise ValueError("must be true or false")
+
+
+def _choice(allowed: tuple[str, ...]) -> Callable[[Any], str]:
+    def coerce(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value
+
+    return coerce
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or any(not c.isprintable() for c in value) or len(value) > 1000:
+        raise ValueError("must be text of at most 1,000 printable characters")
+    return value.strip()
+
+
+def _datasets(value: Any) -> tuple[str, ...]:
+    from components.data.dataset_name import parse_dataset
+
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError('must be a list such as ["fashion-mnist"]') from None
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError('must be a list of at least one dataset, such as ["fashion-mnist"]')
+    problems, names = [], []
+    for entry in value:
+        try:
+            names.append(parse_dataset(entry)[0])
+        except ParameterError as error:
+            problems += error.problems
+    problems += [f"names {name} more than once" for name in sorted({n for n in names if names.count(n) > 1})]
+    if problems:
+        raise ValueError(": ".join(("is not usable", ", ".join(problems))))
+    return tuple(value)
+
+
+_RULES: dict[str, Callable[[Any], Any]] = {
+    "data_datasets": _datasets,
+    "data_validation_fraction": _real(0.01, 0.5),
+    "data_test_fraction": _real(0.01, 0.5),
+    "data_min_class_count": _integer(1, 1_000_000),
+    "data_limit": _integer(0, 100_000_000),
+    "search_trials": _integer(1, 10_000),
+    "search_minutes": _real(0, 100_000, low_open=True),
+    "search_workers": _integer(1, 64),
+    "search_epochs": _integer(1, 1_000),
+    "search_pruning": _boolean,
+    "search_warm_start": _boolean,
+    "search_mlp_algorithm": _choice(MLP_ALGORITHMS),
+    "search_resnet18_algorithm": _choice(RESNET18_ALGORITHMS),
+    "search_space": _choice(SPACES),
+    "study_root": _text,
+    "train_replicates": _integer(1, 20),
+    "train_weights": _text,
+    "seed": _integer(0, 2**31 - 1),
+    "promote_champion": _boolean,
+    "promote_min_gain": _real(0, 1),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """A typed part of the run parameters that travels between steps as a struct."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild from a struct whose whole numbers may have become floats."""
+        casts = {"int": int, "float": float, "bool": bool, "str": str}
+        return cls(**{f.name: casts[getattr(f.type, "__name__", f.type)](values[f.name]) for f in dataclasses.fields(cls)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(_Settings):
+    """What ingest needs.
+
+    Attributes:
+        validation_fraction: Share of the training part held out for validation.
+        test_fraction: Share held out as test; ignored where the publisher fixed a test set.
+        min_class_count: Classes with fewer examples are folded into "other".
+        limit: Examples to keep, stratified; 0 keeps all.
+        seed: Seed of the splits.
+    """
+
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.15
+    min_class_count: int = 1
+    limit: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(_Settings):
+    """What a search worker needs; the budget is for one study, so both approaches get the same.
+
+    Attributes:
+        trials: The study ends at this many trials ...
+        minutes: ... or at this many device-minutes summed over its workers.
+        workers: Workers per study.
+        epochs: Most epochs of a trial.
+        pruning: Whether asynchronous successive halving stops weak trials.
+        warm_start: Whether trials of earlier studies are reused.
+        mlp_algorithm: One of `MLP_ALGORITHMS`.
+        resnet18_algorithm: One of `RESNET18_ALGORITHMS`.
+        space: One of `SPACES`.
+        seed: Seed of the sampler and of the trials.
+    """
+
+    trials: int
+    minutes: float
+    workers: int
+    epochs: int
+    pruning: bool
+    warm_start: bool
+    mlp_algorithm: str
+    resnet18_algorithm: str
+    space: str
+    seed: int
+
+    def algorithm(self, approach: str) -> str:
+        """Return the search algorithm of `mlp` or `resnet18`."""
+        return {"mlp": self.mlp_algorithm, "resnet18": self.resnet18_algorithm}[approach]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(_Settings):
+    """What the final training needs.
+
+    Attributes:
+        replicates: Seeds to train the best configuration with.
+        weights: URI of ImageNet weights for ResNet18; empty trains from scratch.
+        epochs: Most epochs of a replicate.
+        seed: Seed of the first replicate; the others follow.
+    """
+
+    replicates: int
+    weights: str
+    epochs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """All parameters of a run, coerced and within bounds."""
+
+    values: dict[str, Any]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Coerce and check every parameter.
+
+        Args:
+            values: A value for each parameter of the pipeline's signature, as the form, a file or a flag gave it.
+
+        Raises:
+            ParameterError: Lists every problem, one entry each.
+        """
+        problems = [f"{name} is not a parameter; known are {', '.join(_RULES)}" for name in values if name not in _RULES]
+        coerced = {}
+        for name, rule in _RULES.items():
+            if name not in values:
+                problems.append(f"{name} must be given")
+                continue
+            try:
+                coerced[name] = rule(values[name])
+            except ValueError as error:
+                problems.append(f"{name} {error}; got {_shown(values[name])}")
+        if not problems and coerced["search_workers"] > coerced["search_trials"]:
+            problems.append(
+                f"search_workers must be at most search_trials ({coerced['search_trials']}); got"
+                f" {coerced['search_workers']}"
+            )
+        if problems:
+            raise ParameterError(problems)
+        return cls(coerced)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as JSON types."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.values.items()}
+
+    @property
+    def data(self) -> DataSettings:
+        """The part that ingest needs."""
+        return DataSettings(**self._part("data_", DataSettings))
+
+    @property
+    def search(self) -> SearchSettings:
+        """The part that search workers need."""
+        return SearchSettings(**self._part("search_", SearchSettings))
+
+    @property
+    def train(self) -> TrainSettings:
+        """The part that the final training needs."""
+        return TrainSettings(**self._part("train_", TrainSettings) | {"epochs": self.values["search_epochs"]})
+
+    def _part(self, prefix: str, settings: type[_Settings]) -> dict[str, Any]:
+        names = [f.name for f in dataclasses.fields(settings)]
+        return {n: self.values.get(prefix + n, self.values.get(n)) for n in names}
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text[:60]

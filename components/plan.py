@@ -1,0 +1,101 @@
+"""The plan step: everything that can be known to be wrong is found here, before a GPU is asked for."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.data.dataset_name import check_source, parse_dataset
+from components.errors import FashionTuningError, ParameterError
+from components.parameters import RunParameters
+from components.stores import check_store, open_store
+
+RUN_ID_VARIABLE = "FASHION_TUNING_RUN_ID"
+"""Set by a local run: there the study belongs to the output folder, so that starting it again goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the later steps receive.
+
+    Attributes:
+        datasets: One struct each: `name`, `source` (empty for the publisher's), `version` (changes when the data does).
+        workers: Names of the workers of each study.
+        data: `DataSettings` as a struct.
+        search: `SearchSettings` as a struct.
+        train: `TrainSettings` as a struct.
+        run: `id`, `study_root`, `study_prefix` and all checked `parameters`.
+    """
+
+    datasets: list[dict[str, str]]
+    workers: list[str]
+    data: dict[str, Any]
+    search: dict[str, Any]
+    train: dict[str, Any]
+    run: dict[str, Any]
+
+
+def make_plan(run_id: str, parameters: dict[str, Any], overview_path: str) -> Plan:
+    """Check all parameters and the access they imply, and say what will happen.
+
+    Args:
+        run_id: Kubeflow's run UUID; part of the study names, so that a retried pod goes on and a new run starts anew.
+        parameters: Every run parameter, as the form gave it.
+        overview_path: Where to write a Markdown overview.
+
+    Raises:
+        ParameterError: Lists every wrong parameter.
+        FashionTuningError: The study root or a source cannot be used.
+    """
+    overview = Path(overview_path)
+    try:
+        checked = RunParameters.from_dict(parameters)
+        plan = _checked_plan(run_id, checked)
+    except FashionTuningError as error:
+        problems = error.problems if isinstance(error, ParameterError) else [str(error)]
+        overview.write_text("# This run cannot start\n\n" + "".join(f"- {p}\n" for p in problems), encoding="utf-8")
+        raise
+    overview.write_text(_describe(plan, checked), encoding="utf-8")
+    return plan
+
+
+def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
+    values = checked.to_dict()
+    study_root = values["study_root"]
+    if not study_root:
+        raise ParameterError("study_root must be gs://bucket/prefix, s3://bucket/prefix or a directory; got ''. Set it")
+    check_store(open_store(study_root))
+    datasets = []
+    for entry in values["data_datasets"]:
+        name, source = parse_dataset(entry)
+        datasets.append({"name": name, "source": source, "version": check_source(name, source)})
+    run_id = os.environ.get(RUN_ID_VARIABLE) or run_id
+    prefix = re.sub(r"[^a-z0-9-]+", "-", run_id.lower()).strip("-") or "run"
+    return Plan(
+        datasets=datasets,
+        workers=[f"worker-{n}" for n in range(values["search_workers"])],
+        data=checked.data.to_dict(),
+        search=checked.search.to_dict(),
+        train=checked.train.to_dict(),
+        run={"id": run_id, "study_root": study_root, "study_prefix": prefix, "parameters": values},
+    )
+
+
+def _describe(plan: Plan, checked: RunParameters) -> str:
+    search = checked.search
+    lines = [
+        "# Plan",
+        "",
+        f"- Datasets: {', '.join(d['name'] for d in plan.datasets)}",
+        f"- Each study: {search.trials} trials of up to {search.epochs} epochs, at most {search.minutes:g} device-minutes,"
+        f" {search.workers} workers, {'with' if search.pruning else 'without'} pruning, {search.space} space",
+        f"- Device budget of all searches: at most {2 * len(plan.datasets) * search.minutes:g} device-minutes",
+        f"- Final training: {checked.train.replicates} seeds of each winner",
+        f"- Studies: `{plan.run['study_root']}/{plan.run['study_prefix']}-<dataset>-<approach>`",
+        "",
+        "| parameter | value |",
+        "|---|---|",
+        *(f"| {name} | `{value}` |" for name, value in plan.run["parameters"].items()),
+    ]
+    return "\n".join(lines) + "\n"

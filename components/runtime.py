@@ -1,0 +1,65 @@
+"""What every step's process needs before its work: logging, signals, and the edge that turns errors into one line."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from components.errors import TerminatedError, one_line, reporting
+
+EVENTS_VARIABLE = "FASHION_TUNING_EVENTS"
+"""Names the file to which a local run's steps report when they start and end."""
+
+
+def set_up_logging() -> None:
+    """Send the project's log to stderr in its own format, whatever the surrounding runner did to the root logger."""
+    logger = logging.getLogger("components")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.setLevel(os.environ.get("FASHION_TUNING_LOG_LEVEL", "INFO"))
+    logger.propagate = False
+
+
+def gpu_is_required() -> bool:
+    """Return whether the cluster profile asked for a GPU in this step: then its absence is an error, never a slow run."""
+    return os.environ.get("FASHION_TUNING_REQUIRE_GPU") == "1"
+
+
+def _announce(event: str, name: str, **values: Any) -> None:
+    path = os.environ.get(EVENTS_VARIABLE)
+    if path:
+        line = json.dumps({"event": event, "step": name, "time": time.time(), **values}) + "\n"
+        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write of one line: appends do not mix
+            file.write(line)
+
+
+@contextmanager
+def step(name: str, artifact: Any = None) -> Iterator[None]:
+    """Run a step's work: own logging, SIGTERM as an exception, every failure as one line and its exit code.
+
+    Args:
+        name: The step and what it works on, for example `ingest fashion-mnist`.
+        artifact: An input of the step; the dataset in its metadata becomes part of the name.
+    """
+
+    def terminate(_signal: int, _frame: Any) -> None:
+        raise TerminatedError("the step was asked to stop; finished work is kept. Run again to go on")
+
+    name = f"{name} {artifact.metadata.get('dataset', '')}".strip() if artifact is not None else name
+    set_up_logging()
+    signal.signal(signal.SIGTERM, terminate)
+    _announce("started", name)
+    try:
+        with reporting(name):
+            yield
+    except SystemExit as error:
+        _announce("failed", name, code=error.code, message=str(error.__context__ and one_line(error.__context__)))
+        raise
+    _announce("finished", name)

@@ -1,0 +1,53 @@
+"""The search step: one worker of one study."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from components.data.contract import TrainData
+from components.parameters import SearchSettings
+from components.runtime import gpu_is_required
+from components.search.worker import run_worker
+
+
+def study_name(run: dict[str, Any], dataset: str, approach: str) -> str:
+    """Return the name of a run's study under the study root."""
+    return f"{run['study_prefix']}-{dataset}-{approach}"
+
+
+def search_step(
+    approach: ModuleType,
+    train_path: str,
+    run: dict[str, Any],
+    search: dict[str, Any],
+    worker: str,
+    overview_path: str,
+) -> None:
+    """Work on a study until it is finished, by this worker or another.
+
+    Args:
+        approach: `components.models.mlp` or `components.models.resnet18`.
+        train_path: Directory of `train_data`.
+        run: `study_root` and `study_prefix` as the plan fixed them.
+        search: `SearchSettings` as a struct.
+        worker: This worker's name.
+        overview_path: File for the study's table as Markdown.
+    """
+    data = TrainData.load(train_path)
+    ledger = run_worker(
+        study_root=run["study_root"],
+        name=study_name(run, data.info.name, approach.APPROACH),
+        approach=approach,
+        train_data=data,
+        settings=SearchSettings.from_dict(search),
+        worker=worker,
+        require_gpu=gpu_is_required(),
+    )
+    rows = [
+        f"| {t.number} | {t.status} | {'' if t.score is None else f'{t.score:.4f}'} | {t.epochs} |"
+        f" {t.device_seconds:.1f} | {t.worker} | `{t.hyperparameters}` |"
+        for t in ledger.trials
+    ]
+    head = ["trial", "status", "validation accuracy", "epochs", "device-seconds", "worker", "hyperparameters"]
+    table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows]
+    Path(overview_path).write_text(f"# Study {ledger.name}\n\n" + "\n".join(table) + "\n", encoding="utf-8")

@@ -1,0 +1,216 @@
+"""The Kubeflow steps: one thin wrapper each around a plain function of `components`.
+
+Kubeflow embeds each function's source and evaluates its annotations again in the container, where only the names of
+`typing` and `kfp.dsl` exist. So: no `from __future__ import annotations`, no `X | None`, no project types in a signature,
+and every import of the project inside the body. The one file of `components` that imports kfp.
+"""
+
+from typing import List, NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
+
+BASE, KERAS, TORCH = "base", "keras", "torch"
+IMAGE_TARGETS = {
+    "plan": BASE,
+    "ingest": BASE,
+    "search-mlp": KERAS,
+    "search-resnet18": TORCH,
+    "train-mlp": KERAS,
+    "train-resnet18": TORCH,
+    "evaluate": BASE,
+    "report": BASE,
+    "promote": BASE,
+}
+"""Target of `images/Dockerfile` that each step runs in."""
+
+
+def _component(function):
+    # The image is set per task when the graph is built; kfp is part of every image, so nothing is installed at run time.
+    return dsl.component(function, base_image="python:3.12", install_kfp_package=False)
+
+
+@_component
+def plan(
+    run_id: str,
+    data_datasets: List[str],
+    data_validation_fraction: float,
+    data_test_fraction: float,
+    data_min_class_count: int,
+    data_limit: int,
+    search_trials: int,
+    search_minutes: float,
+    search_workers: int,
+    search_epochs: int,
+    search_pruning: bool,
+    search_warm_start: bool,
+    search_mlp_algorithm: str,
+    search_resnet18_algorithm: str,
+    search_space: str,
+    study_root: str,
+    train_replicates: int,
+    train_weights: str,
+    seed: int,
+    promote_champion: bool,
+    promote_min_gain: float,
+    overview: Output[Markdown],
+) -> NamedTuple("Plan", datasets=list, workers=list, data=dict, search=dict, train=dict, run=dict):  # noqa: F821
+    """Validate every parameter, check access, fix study names, list datasets and workers."""
+    parameters = {k: v for k, v in locals().items() if k not in ("run_id", "overview")}
+    from components.plan import make_plan
+    from components.runtime import step
+
+    with step("plan"):
+        made = make_plan(run_id, parameters, overview.path)
+    return (made.datasets, made.workers, made.data, made.search, made.train, made.run)
+
+
+@_component
+def ingest(
+    dataset: dict,
+    data: dict,
+    study_root: str,
+    train_data: Output[Dataset],
+    test_data: Output[Dataset],
+    ingest_report: Output[Artifact],
+    overview: Output[Markdown],
+):
+    """Open the source, verify, read, quarantine, group duplicates and split."""
+    from components.data.step import ingest_step
+    from components.runtime import step
+
+    with step(f"ingest {dataset['name']}"):
+        outputs = (train_data.path, test_data.path, ingest_report.path, overview.path)
+        described = ingest_step(dataset, data, study_root, *outputs)
+    train_data.metadata.update(described)
+    test_data.metadata.update(described)
+
+
+@_component
+def search_mlp(train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]):
+    """Work on the Keras Tuner study of the MLP until it is finished."""
+    from components.runtime import step
+
+    with step(f"search-mlp {worker}", train_data):
+        from components.models import mlp
+        from components.search.step import search_step
+
+        search_step(mlp, train_data.path, run, search, worker, overview.path)
+
+
+@_component
+def search_resnet18(train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]):
+    """Work on the scikit-optimize study of ResNet18 until it is finished."""
+    from components.runtime import step
+
+    with step(f"search-resnet18 {worker}", train_data):
+        from components.models import resnet18
+        from components.search.step import search_step
+
+        search_step(resnet18, train_data.path, run, search, worker, overview.path)
+
+
+@_component
+def train_mlp(
+    train_data: Input[Dataset],
+    run: dict,
+    search: dict,
+    train: dict,
+    model: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Re-train the study's best MLP with several seeds and export it as ONNX."""
+    from components.runtime import step
+
+    with step("train-mlp", train_data):
+        from components.models import mlp
+        from components.models.step import train_step
+
+        described = train_step(mlp, train_data.path, run, search, train, model.path)
+    model.metadata.update(described)
+    metrics.metadata.update(described)
+
+
+@_component
+def train_resnet18(
+    train_data: Input[Dataset],
+    run: dict,
+    search: dict,
+    train: dict,
+    model: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Re-train the study's best ResNet18 with several seeds and export it as ONNX."""
+    from components.runtime import step
+
+    with step("train-resnet18", train_data):
+        from components.models import resnet18
+        from components.models.step import train_step
+
+        described = train_step(resnet18, train_data.path, run, search, train, model.path)
+    model.metadata.update(described)
+    metrics.metadata.update(described)
+
+
+@_component
+def evaluate(
+    model: Input[Model],
+    test_data: Input[Dataset],
+    evaluation: Output[Artifact],
+    metrics: Output[Metrics],
+    classification: Output[ClassificationMetrics],
+):
+    """Run the exported ONNX on the held-out images, nothing else."""
+    from components.evaluation.step import evaluate_step
+    from components.runtime import step
+
+    with step(f"evaluate {model.metadata.get('approach', '')}", test_data):
+        logged = evaluate_step(model.path, test_data.path, evaluation.path)
+    evaluation.metadata.update(logged.metrics)
+    metrics.metadata.update(logged.metrics)
+    classification.log_confusion_matrix(logged.classes, logged.confusion_matrix)
+    classification.log_roc_curve(logged.false_positive_rates, logged.true_positive_rates, logged.thresholds)
+
+
+@_component
+def report(
+    run: dict,
+    evaluations_mlp: Input[List[Artifact]],
+    evaluations_resnet18: Input[List[Artifact]],
+    ingest_reports: Input[List[Artifact]],
+    test_data: Input[List[Dataset]],
+    html: Output[HTML],
+    summary: Output[Artifact],
+    overview: Output[Markdown],
+    metrics: Output[Metrics],
+):
+    """Compare the approaches per dataset: one HTML page, one summary."""
+    from components.evaluation.step import paths, report_step
+    from components.runtime import step
+
+    with step("report"):
+        evaluations = paths(evaluations_mlp, evaluations_resnet18)
+        inputs = (evaluations, paths(ingest_reports), paths(test_data))
+        logged = report_step(run, *inputs, html.path, summary.path, overview.path)
+    metrics.metadata.update(logged)
+
+
+@_component
+def promote(
+    run: dict,
+    report_summary: Input[Artifact],
+    models_mlp: Input[List[Model]],
+    models_resnet18: Input[List[Model]],
+    evaluations_mlp: Input[List[Artifact]],
+    evaluations_resnet18: Input[List[Artifact]],
+    test_data: Input[List[Dataset]],
+    summary: Output[Artifact],
+    overview: Output[Markdown],
+):
+    """Let the better model challenge the champion on the same held-out images."""
+    from components.evaluation.step import paths, promote_step
+    from components.runtime import step
+
+    with step("promote"):
+        models, evaluations = paths(models_mlp, models_resnet18), paths(evaluations_mlp, evaluations_resnet18)
+        promote_step(run, report_summary.path, models, evaluations, paths(test_data), summary.path, overview.path)

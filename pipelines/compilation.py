@@ -1,0 +1,62 @@
+"""Compiling: the graph becomes the YAML that is uploaded, submitted and run locally, one and the same."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+from kfp.components import load_component_from_text
+
+from components import parameters, steps
+from components.errors import FashionTuningError
+from pipelines.fashion_tuning import build_pipeline
+from pipelines.lint import dangling_inputs
+from pipelines.profiles import ClusterProfile
+
+
+def compile_pipeline(output: Path, profile: ClusterProfile) -> Path:
+    """Write the pipeline's YAML for a cluster.
+
+    Choices become drop-downs of Kubeflow's form: the SDK cannot declare them, the specification can.
+
+    Args:
+        output: File to write; its folder is made.
+        profile: The cluster to compile for.
+
+    Returns:
+        `output`.
+
+    Raises:
+        FashionTuningError: The compiled graph refers to an input that nothing gives: a defect.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(build_pipeline(profile), str(output))
+    documents = list(yaml.safe_load_all(output.read_text(encoding="utf-8")))
+    spec = documents[0]
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+    for name, choices in parameters.CHOICES.items():
+        declared[name]["literals"] = list(choices)
+    problems = dangling_inputs(spec)
+    if problems:
+        raise FashionTuningError(f"{output} has dangling inputs: {'; '.join(problems)}")
+    text = yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
+    load_component_from_text(text)
+    output.write_text(text, encoding="utf-8")
+    return output
+
+
+def compile_components(directory: Path) -> list[Path]:
+    """Write each step as a reusable component YAML; return the files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for step in steps.IMAGE_TARGETS:
+        path = directory / f"{step}.yaml"
+        compiler.Compiler().compile(getattr(steps, step.replace("-", "_")), str(path))
+        written.append(path)
+    return written
+
+
+def default_parameters(profile: ClusterProfile) -> dict[str, Any]:
+    """Return the run parameters and their defaults as the pipeline's signature declares them."""
+    inputs = build_pipeline(profile).component_spec.inputs
+    return {name: spec.default for name, spec in inputs.items()}

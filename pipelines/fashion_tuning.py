@@ -1,0 +1,227 @@
+"""The pipeline: is a tuned MLP enough, or does a tuned ResNet18 earn its GPU hours?
+
+The signature of `build_pipeline`'s pipeline is the only declaration of the run parameters and their defaults.
+"""
+
+from typing import List, NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Model
+
+from components import steps
+from pipelines.images import image_name
+from pipelines.profiles import ClusterProfile, apply_profile
+
+PIPELINE_NAME = "fashion-tuning"
+
+
+def build_pipeline(profile: ClusterProfile):
+    """Return the pipeline for a cluster; the profile only decides where and in which image each step runs.
+
+    Args:
+        profile: Registry, resources and scheduling of each step; `local` for none.
+    """
+
+    def configured(task: dsl.PipelineTask, step: str, display_name: str, *, cached: bool = False) -> dsl.PipelineTask:
+        task.set_display_name(display_name)
+        task.set_container_image(image_name(step, profile))
+        task.set_caching_options(cached)
+        apply_profile(task, step, profile)
+        return task
+
+    @dsl.pipeline(name="search-mlp-workers", display_name="MLP search")
+    def search_mlp_workers(train_data: Input[Dataset], run: dict, search: dict, workers: list):
+        with dsl.ParallelFor(workers, name="each worker") as worker:
+            task = steps.search_mlp(train_data=train_data, run=run, search=search, worker=worker)
+            configured(task, "search-mlp", "Keras Tuner worker")
+
+    @dsl.pipeline(name="search-resnet18-workers", display_name="ResNet18 search")
+    def search_resnet18_workers(train_data: Input[Dataset], run: dict, search: dict, workers: list):
+        with dsl.ParallelFor(workers, name="each worker") as worker:
+            task = steps.search_resnet18(train_data=train_data, run=run, search=search, worker=worker)
+            configured(task, "search-resnet18", "scikit-optimize worker")
+
+    @dsl.pipeline(name="compare-on", display_name="Compare on one dataset")
+    def compare_on(
+        dataset: dict, workers: list, data: dict, search: dict, train: dict, run: dict, study_root: str
+    ) -> NamedTuple(
+        "Comparison",
+        evaluation_mlp=Artifact,
+        evaluation_resnet18=Artifact,
+        model_mlp=Model,
+        model_resnet18=Model,
+        test_data=Dataset,
+        ingest_report=Artifact,
+    ):
+        ingested = steps.ingest(dataset=dataset, data=data, study_root=study_root)
+        configured(ingested, "ingest", "Ingest", cached=True)
+        train_data, test_data = ingested.outputs["train_data"], ingested.outputs["test_data"]
+
+        searched = search_mlp_workers(train_data=train_data, run=run, search=search, workers=workers)
+        searched.set_display_name("Search MLP (Keras Tuner)")
+        mlp = steps.train_mlp(train_data=train_data, run=run, search=search, train=train).after(searched)
+        configured(mlp, "train-mlp", "Train MLP", cached=True)
+
+        searched = search_resnet18_workers(train_data=train_data, run=run, search=search, workers=workers)
+        searched.set_display_name("Search ResNet18 (scikit-optimize)")
+        resnet18 = steps.train_resnet18(train_data=train_data, run=run, search=search, train=train).after(searched)
+        configured(resnet18, "train-resnet18", "Train ResNet18", cached=True)
+
+        evaluated_mlp = steps.evaluate(model=mlp.outputs["model"], test_data=test_data)
+        configured(evaluated_mlp, "evaluate", "Evaluate MLP", cached=True)
+        evaluated_resnet18 = steps.evaluate(model=resnet18.outputs["model"], test_data=test_data)
+        configured(evaluated_resnet18, "evaluate", "Evaluate ResNet18", cached=True)
+        return (
+            evaluated_mlp.outputs["evaluation"],
+            evaluated_resnet18.outputs["evaluation"],
+            mlp.outputs["model"],
+            resnet18.outputs["model"],
+            test_data,
+            ingested.outputs["ingest_report"],
+        )
+
+    @dsl.pipeline(name="each-dataset", display_name="Each dataset")
+    def each_dataset(
+        datasets: list, workers: list, data: dict, search: dict, train: dict, run: dict, study_root: str
+    ) -> NamedTuple(
+        "Comparisons",
+        evaluations_mlp=List[Artifact],
+        evaluations_resnet18=List[Artifact],
+        models_mlp=List[Model],
+        models_resnet18=List[Model],
+        test_data=List[Dataset],
+        ingest_reports=List[Artifact],
+    ):
+        with dsl.ParallelFor(datasets, name="each dataset") as dataset:
+            compared = compare_on(
+                dataset=dataset,
+                workers=workers,
+                data=data,
+                search=search,
+                train=train,
+                run=run,
+                study_root=study_root,
+            )
+            compared.set_display_name("Compare on one dataset")
+        return (
+            dsl.Collected(compared.outputs["evaluation_mlp"]),
+            dsl.Collected(compared.outputs["evaluation_resnet18"]),
+            dsl.Collected(compared.outputs["model_mlp"]),
+            dsl.Collected(compared.outputs["model_resnet18"]),
+            dsl.Collected(compared.outputs["test_data"]),
+            dsl.Collected(compared.outputs["ingest_report"]),
+        )
+
+    @dsl.pipeline(name=PIPELINE_NAME, display_name="Fashion tuning: MLP or ResNet18?")
+    def fashion_tuning(
+        data_datasets: List[str] = ["fashion-mnist", "fashion-products"],  # noqa: B006 - Kubeflow reads it, nobody changes it
+        data_validation_fraction: float = 0.1,
+        data_test_fraction: float = 0.15,
+        data_min_class_count: int = 1,
+        data_limit: int = 0,
+        search_trials: int = 30,
+        search_minutes: float = 60.0,
+        search_workers: int = 2,
+        search_epochs: int = 20,
+        search_pruning: bool = True,
+        search_warm_start: bool = True,
+        search_mlp_algorithm: str = "bayesian",
+        search_resnet18_algorithm: str = "gp",
+        search_space: str = "described",
+        study_root: str = profile.study_root,
+        train_replicates: int = 3,
+        train_weights: str = "",
+        seed: int = 0,
+        promote_champion: bool = True,
+        promote_min_gain: float = 0.0,
+    ):
+        """Decides, for each dataset of fashion images, whether a tuned MLP is enough or a tuned ResNet18 earns its GPU hours.
+
+        1. Plan: check every parameter and all access before a GPU is asked for. 2. For each dataset: ingest; search the
+        MLP with Keras Tuner and ResNet18 with scikit-optimize under the same budget; re-train each winner with several
+        seeds; evaluate both on the same held-out images. 3. Report: the verdict with its interval. 4. Promote: the
+        winner replaces the champion only if it is really better. Cost: at most datasets x 2 x search_minutes GPU-minutes
+        for the searches, plus train_replicates trainings of search_epochs epochs for each winner.
+
+        Args:
+            data_datasets: NAME or NAME=SOURCE; fashion-mnist, fashion-products or an own catalogue.
+            data_validation_fraction: Share of the training part held out for validation.
+            data_test_fraction: Share held out as test; Fashion-MNIST keeps its official test set.
+            data_min_class_count: Smaller classes are folded into "other".
+            data_limit: Keep this many examples, stratified; 0 keeps all.
+            search_trials: A study ends at this many trials ...
+            search_minutes: ... or at this many device-minutes summed over its workers.
+            search_workers: Workers per study, one GPU each.
+            search_epochs: Most epochs of a trial and of a replicate.
+            search_pruning: Stop weak trials early (asynchronous successive halving).
+            search_warm_start: Reuse trials of earlier studies on the same data and space.
+            search_mlp_algorithm: bayesian or random (Keras Tuner).
+            search_resnet18_algorithm: gp, forest, gbrt or random (scikit-optimize).
+            search_space: described or wide.
+            study_root: gs://bucket/prefix or s3://bucket/prefix that holds studies, champions and caches.
+            train_replicates: Seeds that each winner is re-trained with.
+            train_weights: URI of ImageNet weights for ResNet18; empty trains from scratch.
+            seed: Seed of splits, searches and trainings.
+            promote_champion: Let the winner challenge the champion.
+            promote_min_gain: Accuracy by which a challenger must be better.
+        """
+        planned = steps.plan(
+            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            data_datasets=data_datasets,
+            data_validation_fraction=data_validation_fraction,
+            data_test_fraction=data_test_fraction,
+            data_min_class_count=data_min_class_count,
+            data_limit=data_limit,
+            search_trials=search_trials,
+            search_minutes=search_minutes,
+            search_workers=search_workers,
+            search_epochs=search_epochs,
+            search_pruning=search_pruning,
+            search_warm_start=search_warm_start,
+            search_mlp_algorithm=search_mlp_algorithm,
+            search_resnet18_algorithm=search_resnet18_algorithm,
+            search_space=search_space,
+            study_root=study_root,
+            train_replicates=train_replicates,
+            train_weights=train_weights,
+            seed=seed,
+            promote_champion=promote_champion,
+            promote_min_gain=promote_min_gain,
+        )
+        configured(planned, "plan", "Plan")
+        run = planned.outputs["run"]
+
+        compared = each_dataset(
+            datasets=planned.outputs["datasets"],
+            workers=planned.outputs["workers"],
+            data=planned.outputs["data"],
+            search=planned.outputs["search"],
+            train=planned.outputs["train"],
+            run=run,
+            study_root=study_root,
+        )
+        compared.set_display_name("Compare on each dataset")
+        evaluations = {
+            "evaluations_mlp": compared.outputs["evaluations_mlp"],
+            "evaluations_resnet18": compared.outputs["evaluations_resnet18"],
+        }
+
+        reported = steps.report(
+            run=run,
+            ingest_reports=compared.outputs["ingest_reports"],
+            test_data=compared.outputs["test_data"],
+            **evaluations,
+        )
+        configured(reported, "report", "Report")
+
+        promoted = steps.promote(
+            run=run,
+            report_summary=reported.outputs["summary"],
+            models_mlp=compared.outputs["models_mlp"],
+            models_resnet18=compared.outputs["models_resnet18"],
+            test_data=compared.outputs["test_data"],
+            **evaluations,
+        )
+        configured(promoted, "promote", "Promote")
+
+    return fashion_tuning
