@@ -2,10 +2,17 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+import numpy as np
+
+SIGNIFICANT_DIGITS = 6
+"""Floats are suggested with so many digits: enough for any hyperparameter, and short in a table."""
 
 Value = int | float | str | bool
 
@@ -44,6 +51,12 @@ class Parameter:
             raise ValueError(f"{self.name}: low must be positive on a log scale; got {self.low}")
         elif not self.low <= self.default <= self.high:
             raise ValueError(f"{self.name}: default must lie between {self.low} and {self.high}; got {self.default}")
+        elif self.step is not None and (not self.is_integer or self.step < 1):
+            raise ValueError(f"{self.name}: step must be 1 or more and belong to an integer; got {self.step}")
+        elif not self.contains(self.default):
+            raise ValueError(
+                f"{self.name}: default must lie on the grid {self.low} + n x {self.step}; got {self.default}"
+            )
 
     @property
     def is_integer(self) -> bool:
@@ -56,7 +69,44 @@ class Parameter:
             return value in self.choices
         if isinstance(value, (bool, str)) or value is None or not math.isfinite(value):
             return False
-        return self.low <= value <= self.high and (not self.is_integer or float(value).is_integer())
+        if not self.low <= value <= self.high:
+            return False
+        return not self.is_integer or (float(value).is_integer() and (value - self.low) % (self.step or 1) == 0)
+
+    def conform(self, value: Any) -> Value:
+        """Return the allowed value nearest to the given one, as a plain Python value.
+
+        Args:
+            value: A choice, or any finite number, numpy scalars included.
+
+        Raises:
+            ValueError: If it is not one of the choices.
+        """
+        if self.choices:
+            return self.choices[self.choices.index(value)]
+        value = min(max(float(value), self.low), self.high)
+        if not self.is_integer:
+            return float(min(max(float(f"{value:.{SIGNIFICANT_DIGITS}g}"), self.low), self.high))
+        step = self.step or 1
+        index = math.floor((value - self.low) / step + 0.5)
+        return self.low + step * min(index, (self.high - self.low) // step)
+
+    def at(self, fraction: float) -> Value:
+        """Return the value at a fraction (0 to 1) of the range, on the parameter's own scale."""
+        if self.choices:
+            return self.choices[min(int(fraction * len(self.choices)), len(self.choices) - 1)]
+        if self.is_integer:  # half a unit beyond both ends, so that the bounds are as likely as the rest
+            low, high = self.low - (0 if self.log else 0.5), self.high + 0.5
+        else:
+            low, high = self.low, self.high
+        return self.conform(low * (high / low) ** fraction if self.log else low + (high - low) * fraction)
+
+    @property
+    def grid(self) -> tuple[Value, ...]:
+        """All values of a choice or an integer; empty for a float."""
+        if self.choices:
+            return self.choices
+        return tuple(range(self.low, self.high + 1, self.step or 1)) if self.is_integer else ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +135,38 @@ class Space:
     def imputed(self, values: dict[str, Value]) -> dict[str, Value]:
         """Return a value for every parameter: the given one, else its default."""
         return {p.name: values.get(p.name, p.default) for p in self.parameters}
+
+    @property
+    def defaults(self) -> dict[str, Value]:
+        """The active values of the defaults: the first suggestion of every sampler."""
+        return self.active(self.imputed({}))
+
+    def conform(self, values: Mapping[str, Any]) -> dict[str, Value]:
+        """Return the active ones of the nearest allowed values; missing ones take their default."""
+        return self.active({p.name: p.conform(values.get(p.name, p.default)) for p in self.parameters})
+
+    def key(self, values: dict[str, Value]) -> tuple[tuple[str, Value], ...]:
+        """Return what two sets of values share exactly where they mean the same training."""
+        return tuple(self.active(self.imputed(values)).items())
+
+    def sample(self, rng: np.random.Generator) -> dict[str, Value]:
+        """Return active values drawn uniformly, each on its own scale."""
+        fractions = rng.random(len(self.parameters))
+        return self.active({p.name: p.at(fraction) for p, fraction in zip(self.parameters, fractions, strict=True)})
+
+    def grid_size(self) -> int | None:
+        """Return an upper bound of the number of distinct settings; None where a float makes them endless."""
+        sizes = [len(p.grid) for p in self.parameters]
+        return None if 0 in sizes else math.prod(sizes)
+
+    def enumerate(self) -> Iterator[dict[str, Value]]:
+        """Yield every distinct setting of a space without floats, in a fixed order."""
+        seen = set()
+        for row in itertools.product(*(p.grid for p in self.parameters)):
+            values = self.active(dict(zip((p.name for p in self.parameters), row, strict=True)))
+            if (key := tuple(values.items())) not in seen:
+                seen.add(key)
+                yield values
 
     def problems(self, values: dict[str, Value]) -> list[str]:
         """Return what is wrong with a set of active values; an empty list where it fits."""

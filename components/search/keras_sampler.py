@@ -1,0 +1,167 @@
+"""Keras Tuner's oracles, rebuilt from a study's history for every suggestion. Imports TensorFlow (through Keras Tuner).
+
+Nothing is written to disk: `populate_space` is asked directly, `create_trial` (which saves) never.
+"""
+
+import contextlib
+import json
+import warnings
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine import trial as oracle_trial
+from scipy.linalg import solve_triangular
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern
+
+from components.search.samplers import History, HistorySampler, Rank
+from components.search.space import Parameter, Space, Value
+
+NUM_INITIAL = 6
+"""Finished trials before the Gaussian process takes over; Keras Tuner's own 3 per dimension would eat the budget."""
+
+
+class KerasSampler(HistorySampler):
+    """Keras Tuner's `BayesianOptimizationOracle` (`bayesian`) or `RandomSearchOracle` (`random`).
+
+    Ongoing trials are given to the oracle as its own ongoing trials, whose results it "hallucinates" pessimistically.
+
+    Source: https://github.com/keras-team/keras-tuner, `tuners/bayesian.py`
+    """
+
+    def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, Rank | None]:
+        """Rebuild the oracle and ask it; see `HistorySampler.propose`."""
+        space = to_hyperparameters(self.space)
+        objective = keras_tuner.Objective("score", direction="max")
+        # The oracle takes seed 0 for "none given"; it also counts it up by one per value drawn, hence the distance.
+        seed = int(self.rng(number).integers(1, 2**31 - 1))
+        if self.algorithm == "random":
+            oracle = keras_tuner.oracles.RandomSearchOracle(objective=objective, hyperparameters=space, seed=seed)
+        else:
+            oracle = _BayesianOracle(
+                objective=objective, hyperparameters=space, seed=seed, num_initial_points=NUM_INITIAL
+            )
+        self._tell(oracle, history)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is no news to anybody
+            if self.algorithm == "bayesian" and len(history.told) >= NUM_INITIAL:
+                oracle.fit_finished()
+            values = oracle.populate_space(str(number))["values"]
+        proposed = None if values is None else self._from_oracle(values)
+        fitted = self.algorithm == "bayesian" and hasattr(oracle.gpr, "X_train_")
+        return proposed, (lambda candidates: self._confidence_bound(oracle, candidates)) if fitted else None
+
+    def _tell(self, oracle: keras_tuner.Oracle, history: History) -> None:
+        """Enter finished and ongoing trials where the oracle looks for them."""
+        finished = oracle_trial.TrialStatus.COMPLETED
+        for values, score in history.told:
+            self._enter(oracle, values, finished).score = score
+        for values in history.ongoing:
+            trial = self._enter(oracle, values, oracle_trial.TrialStatus.RUNNING)
+            oracle.ongoing_trials[f"worker-{trial.trial_id}"] = trial
+
+    def _enter(self, oracle: keras_tuner.Oracle, values: dict[str, Value], status: str) -> oracle_trial.Trial:
+        hyperparameters = oracle.hyperparameters.copy()
+        hyperparameters.values = {p.name: _encode(p, values[p.name]) for p in self.space.parameters if p.name in values}
+        trial = oracle_trial.Trial(hyperparameters, trial_id=f"{len(oracle.trials):05d}", status=status)
+        oracle.trials[trial.trial_id] = trial
+        oracle._record_values(trial)  # what `create_trial` does apart from saving
+        return trial
+
+    def _from_oracle(self, values: dict) -> dict[str, Value]:
+        return self.space.conform(
+            {p.name: _decode(p, values[p.name]) for p in self.space.parameters if p.name in values}
+        )
+
+    def _confidence_bound(self, oracle: "_BayesianOracle", candidates: list[dict[str, Value]]) -> np.ndarray:
+        """The oracle's own acquisition (lower is better) for each candidate."""
+        rows = [
+            [
+                hp.value_to_prob(_encode(p, values.get(p.name, p.default)))
+                for p, hp in zip(self.space.parameters, oracle.hyperparameters.space, strict=True)
+            ]
+            for values in candidates
+        ]
+        mean, deviation = oracle.gpr.predict(np.array(rows), return_std=True)
+        return mean - oracle.beta * deviation
+
+
+class _BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):
+    """Keras Tuner's oracle with the same model and acquisition, made quick enough to be rebuilt every time."""
+
+    def _make_gpr(self) -> GaussianProcessRegressor:
+        # One length scale has to be found: 4 restarts find what the original's 20 do.
+        return _QuickGaussianProcess(
+            kernel=Matern(nu=2.5), n_restarts_optimizer=4, normalize_y=True, alpha=self.alpha, random_state=self.seed
+        )
+
+    def fit_finished(self) -> None:
+        """Fit the model to the finished trials alone, as one that lived on would have.
+
+        Ongoing results are hallucinated from the model as it stands; unfitted, it would answer 1 for each.
+        """
+        trials, ongoing = self.trials, self.ongoing_trials
+        self.trials = {i: t for i, t in trials.items() if t.status == oracle_trial.TrialStatus.COMPLETED}
+        self.ongoing_trials = {}
+        self.gpr.fit(*self._vectorize_trials())
+        self.trials, self.ongoing_trials = trials, ongoing
+
+
+class _QuickGaussianProcess(GaussianProcessRegressor):
+    """The same predictions from a precomputed inverse: the acquisition asks for thousands of single points."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "_QuickGaussianProcess":  # noqa: N803 - scikit-learn's name
+        super().fit(X, y)
+        self._inverse = solve_triangular(self.L_, np.eye(len(self.L_)), lower=True)
+        return self
+
+    def predict(self, X: np.ndarray, return_std: bool = False, return_cov: bool = False):  # noqa: N803
+        if not return_std or return_cov or not hasattr(self, "X_train_"):
+            return super().predict(X, return_std=return_std, return_cov=return_cov)
+        distance = np.sqrt(((X[:, None, :] - self.X_train_[None]) ** 2).sum(-1)) / self.kernel_.length_scale
+        scaled = np.sqrt(5.0) * distance
+        covariance = (1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled)
+        mean = self._y_train_std * (covariance @ self.alpha_) + self._y_train_mean
+        variance = 1.0 - ((covariance @ self._inverse.T) ** 2).sum(-1)
+        return mean, np.sqrt(np.maximum(variance, 0.0)) * self._y_train_std
+
+
+def to_hyperparameters(space: Space) -> keras_tuner.HyperParameters:
+    """Return the space in Keras Tuner's terms; choices become their JSON texts, so that any mixture is allowed."""
+    declared = keras_tuner.HyperParameters()
+    by_name = {p.name: p for p in space.parameters}
+    for parameter in space.parameters:
+        with contextlib.ExitStack() as scopes:
+            for parent, allowed in _conditions(parameter, by_name):
+                scopes.enter_context(declared.conditional_scope(parent.name, [_encode(parent, v) for v in allowed]))
+            _declare(declared, parameter)
+    return declared
+
+
+def _declare(declared: keras_tuner.HyperParameters, p: Parameter) -> None:
+    if p.choices:
+        declared.Choice(p.name, [_encode(p, v) for v in p.choices], default=_encode(p, p.default))
+        return
+    # Keras Tuner multiplies by the step on a log scale, ours adds it: there the grid is left to `Space.conform`.
+    sampling, step = ("log", None) if p.log else ("linear", p.step)
+    kind = declared.Int if p.is_integer else declared.Float
+    kind(p.name, p.low, p.high, step=step, sampling=sampling, default=p.default)
+
+
+def _conditions(parameter: Parameter, by_name: dict[str, Parameter]) -> list[tuple[Parameter, tuple[Value, ...]]]:
+    """The parents and the values they must have, outermost first."""
+    found = []
+    while parameter.only_if:
+        parent = by_name[parameter.only_if[0]]
+        found.append((parent, parameter.only_if[1]))
+        parameter = parent
+    return found[::-1]
+
+
+def _encode(parameter: Parameter, value: Value) -> Value:
+    return json.dumps(value) if parameter.choices else value
+
+
+def _decode(parameter: Parameter, value: Value) -> Value:
+    return json.loads(value) if parameter.choices else value

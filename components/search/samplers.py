@@ -1,0 +1,159 @@
+"""Suggestions as a pure function of a study's history: what every sampler has in common, and the one way to make one.
+
+Imports neither TensorFlow nor scikit-optimize: `make_sampler` loads the one that it needs.
+"""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+
+from components.errors import ParameterError
+from components.search.space import Space, Value
+from components.search.trial import Trial
+
+ALGORITHMS: dict[str, tuple[str, ...]] = {
+    "mlp": ("bayesian", "random"),
+    "resnet18": ("gp", "forest", "gbrt", "random"),
+}
+"""What `search_<approach>_algorithm` may be; the default comes first."""
+
+MAX_GRID = 20_000
+"""A space with at most so many settings is searched exhaustively for one that was not tried yet."""
+
+
+class Sampler(Protocol):
+    """Suggests hyperparameters."""
+
+    def suggest(self, number: int, trials: Sequence[Trial], reused: Sequence[Trial] = ()) -> dict[str, Value]:
+        """Return the active hyperparameters of trial `number`; the same arguments give the same answer.
+
+        Args:
+            number: Number of the trial that the suggestion is for.
+            trials: Every other trial of the study, finished or not, in any order.
+            reused: Finished trials of earlier studies on the same data and space.
+        """
+
+
+@dataclass(frozen=True)
+class History:
+    """What a model of the objective may learn from.
+
+    Attributes:
+        told: Hyperparameters and score of each finished trial.
+        ongoing: Hyperparameters of trials without a result so far.
+        seen: Keys (`Space.key`) of all of them: what need not be suggested again.
+    """
+
+    told: tuple[tuple[dict[str, Value], float], ...]
+    ongoing: tuple[dict[str, Value], ...]
+    seen: frozenset
+
+    @classmethod
+    def of(cls, space: Space, number: int, trials: Sequence[Trial], reused: Sequence[Trial]) -> Self:
+        """Sort the trials out, independent of the order they are given in.
+
+        A pruned trial counts with the score it reached. One that diverged or failed counts as bad as the worst scored
+        one: low enough to be avoided, not so low that the differences between the good ones drown.
+        """
+        own = sorted((t for t in trials if t.number != number), key=lambda t: t.number)
+        earlier = sorted(reused, key=lambda t: (t.reused_from, t.number))
+        finished = [t for t in (*earlier, *own) if t.is_finished]
+        scores = [_score(t) for t in finished]
+        worst = min((s for s in scores if s is not None), default=0.0)
+        told = tuple((t.hyperparameters, worst if s is None else s) for t, s in zip(finished, scores, strict=True))
+        ongoing = tuple(t.hyperparameters for t in own if not t.is_finished)
+        return cls(told, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in told), *ongoing)))
+
+
+def _score(trial: Trial) -> float | None:
+    """The score a sampler may trust; None for a trial that went wrong."""
+    usable = trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
+    return float(trial.score) if usable else None
+
+
+class HistorySampler(abc.ABC):
+    """Base of the samplers: earlier bests first, then the defaults, then whatever the model proposes, never twice.
+
+    Args:
+        algorithm: One of the approach's `ALGORITHMS`.
+        space: The search space.
+        seed: Seed of the study; each trial's own randomness is derived from it and the trial's number.
+        seeds: Hyperparameters to begin with, best first (warm start); values outside the space are moved into it.
+    """
+
+    def __init__(self, algorithm: str, space: Space, seed: int, seeds: Sequence[dict[str, Value]] = ()) -> None:
+        self.algorithm = algorithm
+        self.space = space
+        self.seed = seed
+        self.seeds = tuple(space.conform(values) for values in seeds)
+
+    def suggest(self, number: int, trials: Sequence[Trial], reused: Sequence[Trial] = ()) -> dict[str, Value]:
+        """Return the active hyperparameters of trial `number`; see `Sampler.suggest`."""
+        if number < len(self.seeds):
+            return dict(self.seeds[number])
+        history = History.of(self.space, number, trials, reused)
+        defaults = self.space.defaults
+        if number == len(self.seeds) and self.space.key(defaults) not in history.seen:
+            return defaults
+        proposed, rank = self.propose(number, history)
+        if proposed is not None and self.space.key(proposed) not in history.seen:
+            return proposed
+        candidates = unseen(self.space, history.seen, self.rng(number), count=256)
+        if not candidates:  # everything was tried
+            return proposed if proposed is not None else defaults
+        return candidates[0] if rank is None else candidates[int(np.argmin(rank(candidates)))]
+
+    @abc.abstractmethod
+    def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, "Rank | None"]:
+        """Return the model's proposal (None without one) and how it ranks others (None where all are alike)."""
+
+    def rng(self, number: int) -> np.random.Generator:
+        """Return the random numbers of one trial."""
+        return np.random.default_rng([self.seed, number])
+
+
+Rank = Callable[[list[dict[str, Value]]], np.ndarray]
+"""Gives (n,) floats for n sets of values; the lowest is the most promising."""
+
+
+def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) -> list[dict[str, Value]]:
+    """Return up to `count` distinct settings that are not in `seen`; none only where a small space is exhausted."""
+    if (size := space.grid_size()) is not None and size <= MAX_GRID:
+        left = [values for values in space.enumerate() if space.key(values) not in seen]
+        return [left[i] for i in rng.permutation(len(left))[:count]]
+    drawn = (space.sample(rng) for _ in range(4 * count))
+    found = {key: values for values in drawn if (key := space.key(values)) not in seen}
+    return list(found.values())[:count]
+
+
+def make_sampler(
+    approach: str, algorithm: str, space: Space, seed: int, *, seeds: Sequence[dict[str, Value]] = ()
+) -> Sampler:
+    """Return the sampler of an approach: Keras Tuner's oracles for `mlp`, scikit-optimize's optimizer for `resnet18`.
+
+    Args:
+        approach: A key of `ALGORITHMS`.
+        algorithm: One of its values.
+        space: The search space.
+        seed: Seed of the study, 0 or more.
+        seeds: Hyperparameters that come first (`warm_start.find_reusable`).
+
+    Raises:
+        ParameterError: For an unknown approach or algorithm.
+    """
+    if approach not in ALGORITHMS:
+        raise ParameterError(f"approach must be one of {', '.join(ALGORITHMS)}; got {approach!r}")
+    if algorithm not in ALGORITHMS[approach]:
+        allowed = ", ".join(ALGORITHMS[approach])
+        raise ParameterError(f"search_{approach}_algorithm must be one of {allowed}; got {algorithm!r}")
+    if approach == "mlp":
+        from components.search.keras_sampler import KerasSampler
+
+        return KerasSampler(algorithm, space, seed, seeds)
+    from components.search.skopt_sampler import SkoptSampler
+
+    return SkoptSampler(algorithm, space, seed, seeds)
