@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.utils import RegressorTags, Tags
@@ -14,6 +15,7 @@ from skopt import Optimizer
 from skopt.acquisition import gaussian_ei
 from skopt.learning import GradientBoostingQuantileRegressor
 from skopt.space import Categorical, Dimension, Integer, Real
+from skopt.utils import cook_estimator
 
 from components.search.samplers import History, HistorySampler, Rank
 from components.search.space import Parameter, Space, Value
@@ -23,6 +25,15 @@ NUM_INITIAL = 6
 
 NUM_CANDIDATES = 2000
 """Random points that the acquisition is evaluated at first; skopt's 10,000 take most of the time and change little."""
+
+MANY_POINTS = 50
+"""From here on the likelihood of the Gaussian process is settled enough for one short climb without restarts."""
+
+
+def _maximize_briefly(objective, initial: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
+    """scikit-learn's own optimizer of the kernel, stopped after 15 steps: a step costs the cube of the points."""
+    found = minimize(objective, initial, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 15})
+    return found.x, found.fun
 
 
 class _QuantileRegressor(GradientBoostingQuantileRegressor):
@@ -75,7 +86,7 @@ class SkoptSampler(HistorySampler):
         """
         optimizer = Optimizer(
             dimensions(self.space),
-            base_estimator=self._estimator(seed),
+            base_estimator=self._estimator(seed, len(history.told)),
             n_initial_points=sys.maxsize if self.algorithm == "random" else NUM_INITIAL,
             acq_optimizer_kwargs={"n_points": NUM_CANDIDATES, "n_jobs": 1},
             random_state=seed,
@@ -93,9 +104,14 @@ class SkoptSampler(HistorySampler):
                 optimizer._n_initial_points = max(optimizer._n_initial_points, 1)
         return optimizer
 
-    def _estimator(self, seed: int):
-        if self.algorithm in ("gp", "forest"):
-            return {"gp": "GP", "forest": "ET"}[self.algorithm]
+    def _estimator(self, seed: int, num_points: int):
+        if self.algorithm == "gp":
+            estimator = cook_estimator("GP", space=dimensions(self.space), random_state=seed)
+            if num_points > MANY_POINTS:
+                estimator.set_params(optimizer=_maximize_briefly, n_restarts_optimizer=0)
+            return estimator
+        if self.algorithm == "forest":
+            return "ET"
         if self.algorithm == "random":
             return DummyRegressor()  # never fitted; skopt's own name for it, "dummy", current scikit-learn refuses
         boosting = GradientBoostingRegressor(n_estimators=30, loss="quantile")
