@@ -102,7 +102,7 @@ def one_line(error: BaseException) -> str:
     """Return the error as one line of text without control characters."""
     text = str(error) or type(error).__name__
     if exit_code_of(error) == 70:
-        text = f"{type(error).__name__}: {text}. This is a defect; run with --debug and report the traceback"
+        text = f"{type(error).__name__}: {text.rstrip('.')}. This is a defect; run with --debug and report the traceback"
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 

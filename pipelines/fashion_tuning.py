@@ -15,6 +15,28 @@ from pipelines.profiles import ClusterProfile, apply_profile
 PIPELINE_NAME = "fashion-tuning"
 
 
+class Comparison(NamedTuple):
+    """What one dataset's comparison hands on."""
+
+    evaluation_mlp: Artifact
+    evaluation_resnet18: Artifact
+    model_mlp: Model
+    model_resnet18: Model
+    test_data: Dataset
+    ingest_report: Artifact
+
+
+class Comparisons(NamedTuple):
+    """The same for all datasets, in the order of the plan."""
+
+    evaluations_mlp: List[Artifact]
+    evaluations_resnet18: List[Artifact]
+    models_mlp: List[Model]
+    models_resnet18: List[Model]
+    test_data: List[Dataset]
+    ingest_reports: List[Artifact]
+
+
 def build_pipeline(profile: ClusterProfile):
     """Return the pipeline for a cluster; the profile only decides where and in which image each step runs.
 
@@ -44,15 +66,7 @@ def build_pipeline(profile: ClusterProfile):
     @dsl.pipeline(name="compare-on", display_name="Compare on one dataset")
     def compare_on(
         dataset: dict, workers: list, data: dict, search: dict, train: dict, run: dict, study_root: str
-    ) -> NamedTuple(
-        "Comparison",
-        evaluation_mlp=Artifact,
-        evaluation_resnet18=Artifact,
-        model_mlp=Model,
-        model_resnet18=Model,
-        test_data=Dataset,
-        ingest_report=Artifact,
-    ):
+    ) -> Comparison:
         ingested = steps.ingest(dataset=dataset, data=data, study_root=study_root)
         configured(ingested, "ingest", "Ingest", cached=True)
         train_data, test_data = ingested.outputs["train_data"], ingested.outputs["test_data"]
@@ -71,7 +85,7 @@ def build_pipeline(profile: ClusterProfile):
         configured(evaluated_mlp, "evaluate", "Evaluate MLP", cached=True)
         evaluated_resnet18 = steps.evaluate(model=resnet18.outputs["model"], test_data=test_data)
         configured(evaluated_resnet18, "evaluate", "Evaluate ResNet18", cached=True)
-        return (
+        return Comparison(
             evaluated_mlp.outputs["evaluation"],
             evaluated_resnet18.outputs["evaluation"],
             mlp.outputs["model"],
@@ -83,15 +97,7 @@ def build_pipeline(profile: ClusterProfile):
     @dsl.pipeline(name="each-dataset", display_name="Each dataset")
     def each_dataset(
         datasets: list, workers: list, data: dict, search: dict, train: dict, run: dict, study_root: str
-    ) -> NamedTuple(
-        "Comparisons",
-        evaluations_mlp=List[Artifact],
-        evaluations_resnet18=List[Artifact],
-        models_mlp=List[Model],
-        models_resnet18=List[Model],
-        test_data=List[Dataset],
-        ingest_reports=List[Artifact],
-    ):
+    ) -> Comparisons:
         with dsl.ParallelFor(datasets, name="each dataset") as dataset:
             compared = compare_on(
                 dataset=dataset,
@@ -103,7 +109,7 @@ def build_pipeline(profile: ClusterProfile):
                 study_root=study_root,
             )
             compared.set_display_name("Compare on one dataset")
-        return (
+        return Comparisons(
             dsl.Collected(compared.outputs["evaluation_mlp"]),
             dsl.Collected(compared.outputs["evaluation_resnet18"]),
             dsl.Collected(compared.outputs["model_mlp"]),

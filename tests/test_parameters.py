@@ -1,0 +1,110 @@
+"""Run parameters: what the form, a file or a flag may send, and what is refused."""
+
+import math
+
+import pytest
+
+from components.errors import ParameterError
+from components.parameters import CHOICES, DataSettings, RunParameters, SearchSettings, TrainSettings
+from pipelines.compilation import default_parameters
+from pipelines.profiles import load_profile
+
+
+@pytest.fixture
+def defaults():
+    return default_parameters(load_profile("local")) | {"study_root": "gs://bucket/studies"}
+
+
+def test_defaults_of_the_signature_are_valid(defaults):
+    """The pipeline's own defaults pass their checks unchanged."""
+    assert defaults == RunParameters.from_dict(defaults).to_dict()
+
+
+def test_form_strings_become_typed_values(defaults):
+    """Every default, sent as the text that the form sends, comes back as the typed value."""
+    import json
+
+    sent = {name: v if isinstance(v, str) else json.dumps(v) for name, v in defaults.items()}
+
+    assert defaults == RunParameters.from_dict(sent).to_dict()
+
+
+def test_whole_floats_are_integers(defaults):
+    """The local runner sends integers as floats, the back end whole floats as integers."""
+    checked = RunParameters.from_dict(defaults | {"search_trials": 5.0, "search_minutes": 2})
+
+    assert (5, int, 2.0, float) == (
+        checked.values["search_trials"],
+        type(checked.values["search_trials"]),
+        checked.values["search_minutes"],
+        type(checked.values["search_minutes"]),
+    )
+
+
+WRONG = {
+    "data_datasets": [[], "", "fashion", ["no-such-dataset"], ["fashion-mnist", "fashion-mnist"], [3], None],
+    "data_validation_fraction": [0, 1, "x", math.nan],
+    "data_test_fraction": [-0.1, 0.9, math.inf],
+    "data_min_class_count": [0, 1.5],
+    "data_limit": [-1, "all"],
+    "search_trials": [-1, 0, 1e9, "ten", "", math.nan, 3.7, True, None],
+    "search_minutes": [0, -1, math.inf],
+    "search_workers": [0, 65],
+    "search_epochs": [0, "many"],
+    "search_pruning": ["yes", 2, None],
+    "search_warm_start": ["on"],
+    "search_mlp_algorithm": ["gp", ""],
+    "search_resnet18_algorithm": ["bayesian"],
+    "search_space": ["narrow"],
+    "study_root": [3, "a\nb", "x" * 1001],
+    "train_replicates": [0, 21],
+    "train_weights": [None],
+    "seed": [-1, 2**31],
+    "promote_champion": ["maybe"],
+    "promote_min_gain": [-0.1, 2],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in WRONG.items() for v in values])
+def test_wrong_values_are_refused_by_name(defaults, name, value):
+    """A wrong value is refused with the parameter's name and nothing else."""
+    with pytest.raises(ParameterError) as caught:
+        RunParameters.from_dict(defaults | {name: value})
+
+    assert [name] == [problem.split()[0] for problem in caught.value.problems]
+
+
+def test_every_parameter_has_a_wrong_value_tested(defaults):
+    """No parameter is left out above."""
+    assert set(defaults) == set(WRONG)
+
+
+def test_all_problems_are_reported_together(defaults):
+    """One error lists every problem, unknown and missing names included."""
+    values = defaults | {"search_trials": "ten", "search_epochs": 0, "serch_trials": 3}
+    del values["seed"]
+
+    with pytest.raises(ParameterError) as caught:
+        RunParameters.from_dict(values)
+
+    assert ["serch_trials", "search_trials", "search_epochs", "seed"] == [p.split()[0] for p in caught.value.problems]
+
+
+def test_more_workers_than_trials_are_refused(defaults):
+    """A worker without a trial would hold a GPU for nothing."""
+    with pytest.raises(ParameterError, match="search_workers must be at most search_trials"):
+        RunParameters.from_dict(defaults | {"search_trials": 1, "search_workers": 2})
+
+
+def test_settings_survive_a_struct_of_floats(defaults):
+    """Structs whose integers became floats give the same settings."""
+    checked = RunParameters.from_dict(defaults)
+
+    for settings, cls in ((checked.data, DataSettings), (checked.search, SearchSettings), (checked.train, TrainSettings)):
+        floats = {k: float(v) if type(v) is int else v for k, v in settings.to_dict().items()}
+        assert settings == cls.from_dict(floats)
+
+
+def test_choices_are_parameters(defaults):
+    """Every drop-down belongs to a parameter whose default it offers."""
+    assert all(defaults[name] in choices for name, choices in CHOICES.items())
