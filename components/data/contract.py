@@ -17,6 +17,8 @@ from components.errors import DataError
 TRAIN, VALIDATION = 0, 1
 """Values of `split.npy`."""
 
+_CHUNK = 1024  # images written at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
@@ -72,11 +74,17 @@ class TrainData:
     split: np.ndarray
     info: DatasetInfo
 
-    def save(self, directory: Path | str) -> None:
-        """Write the directory; `dataset.json` comes last, so that a half-written one is recognised."""
+    def save(self, directory: Path | str, *, rows: np.ndarray | None = None) -> None:
+        """Write the directory; `dataset.json` comes last, so that a half-written one is recognised.
+
+        Args:
+            directory: Made where it is missing.
+            rows: (N,) int64, the places in `images` of the N labels, where `images` holds other examples as well.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        np.save(directory / "images.npy", self.images)
+        (directory / "dataset.json").unlink(missing_ok=True)
+        _save_rows(directory / "images.npy", self.images, rows)
         np.save(directory / "labels.npy", self.labels.astype(np.int64))
         np.save(directory / "split.npy", self.split.astype(np.uint8))
         self.info.save(directory)
@@ -89,7 +97,9 @@ class TrainData:
         images, labels = _load_arrays(directory, memory_map)
         split = _load_array(directory / "split.npy")
         if split.shape != labels.shape:
-            raise DataError(f"{directory}: split.npy must have {len(labels)} entries; got {len(split)}. Run ingest again")
+            raise DataError(
+                f"{directory}: split.npy must have {len(labels)} entries; got {len(split)}. Run ingest again"
+            )
         return cls(images=images, labels=labels, split=split, info=info)
 
     def part(self, which: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,11 +126,17 @@ class TestData:
     groups: np.ndarray
     info: DatasetInfo
 
-    def save(self, directory: Path | str) -> None:
-        """Write the directory; `dataset.json` comes last, so that a half-written one is recognised."""
+    def save(self, directory: Path | str, *, rows: np.ndarray | None = None) -> None:
+        """Write the directory; `dataset.json` comes last, so that a half-written one is recognised.
+
+        Args:
+            directory: Made where it is missing.
+            rows: (N,) int64, the places in `images` of the N labels, where `images` holds other examples as well.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        np.save(directory / "images.npy", self.images)
+        (directory / "dataset.json").unlink(missing_ok=True)
+        _save_rows(directory / "images.npy", self.images, rows)
         np.save(directory / "labels.npy", self.labels.astype(np.int64))
         np.save(directory / "groups.npy", self.groups.astype(np.int64))
         self.info.save(directory)
@@ -132,6 +148,17 @@ class TestData:
         info = DatasetInfo.load(directory)
         images, labels = _load_arrays(directory, memory_map)
         return cls(images=images, labels=labels, groups=_load_array(directory / "groups.npy"), info=info)
+
+
+def _save_rows(path: Path, images: np.ndarray, rows: np.ndarray | None) -> None:
+    """Write `images[rows]` as `np.save` does, without making a copy of it in memory."""
+    num_rows = len(images) if rows is None else len(rows)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (num_rows, *images.shape[1:])}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, num_rows, _CHUNK):
+            chosen = slice(start, start + _CHUNK) if rows is None else rows[start : start + _CHUNK]
+            file.write(np.ascontiguousarray(images[chosen], np.uint8).data)
 
 
 def _load_array(path: Path, memory_map: bool = False) -> np.ndarray:

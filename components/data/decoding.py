@@ -1,0 +1,65 @@
+"""Decodes a list of JPEG members into one array with all cores."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from components.data.findings import Findings
+from components.data.jpeg import UndecodableError, decode
+from components.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_BATCH = 256
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def decode_members(
+    members, names: Sequence[str], size: tuple[int, int], findings: Findings
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decode images in the order of `names`.
+
+    Args:
+        members: Zip archive or directory that holds them.
+        names: N member names.
+        size: Height and width of every image, pixels.
+        findings: Receives `quarantined` and `normalised`.
+
+    Returns:
+        Images (N, H, W, 3) uint8; which of them (N,) bool are usable; SHA-256 of the pixels (N, 32) uint8. The memory
+        of the images is the only large one.
+    """
+    images = np.empty((len(names), *size, 3), np.uint8)
+    usable = np.zeros(len(names), bool)
+    digests = np.zeros((len(names), 32), np.uint8)
+
+    def decode_batch(start: int) -> list[tuple[int, str, tuple[str, ...]]]:
+        unusual = []
+        for i in range(start, min(start + _BATCH, len(names))):
+            try:
+                image, notes = decode(members.read(names[i]), size)
+            except (UndecodableError, DataError) as error:
+                unusual.append((i, str(error), ()))
+                continue
+            images[i] = image
+            usable[i] = True
+            digests[i] = np.frombuffer(hashlib.sha256(image).digest(), np.uint8)
+            if notes:
+                unusual.append((i, "", notes))
+        return unusual
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        for unusual in pool.map(decode_batch, range(0, len(names), _BATCH)):
+            for i, reason, notes in unusual:
+                findings.normalised.update(notes)
+                if reason:
+                    findings.quarantine(names[i], reason, names[i])
+    return images, usable, digests

@@ -1,0 +1,34 @@
+"""What a reader hands on: one dataset's examples before any split."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.data.findings import Findings
+
+
+@dataclass(kw_only=True)
+class RawDataset:
+    """Examples of one source, normalised to one size.
+
+    Attributes:
+        images: (M, H, W, C) uint8, 0-255; only `rows` of it are examples.
+        rows: (N,) int64, each example's place in `images`.
+        labels: (N,) int64, 0..K-1.
+        classes: K class names in label order; all of them have examples.
+        ids: (N,) str, the publisher's name of each example.
+        digests: (N, 32) uint8, SHA-256 of each example's pixels.
+        official_test: (N,) bool where the publisher fixed a test set, else None.
+        checksums: Digest of each raw file.
+        findings: Defects.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    digests: np.ndarray
+    official_test: np.ndarray | None
+    checksums: dict[str, str]
+    findings: Findings
