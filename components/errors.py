@@ -102,7 +102,9 @@ def one_line(error: BaseException) -> str:
     """Return the error as one line of text without control characters."""
     text = str(error) or type(error).__name__
     if exit_code_of(error) == 70:
-        text = f"{type(error).__name__}: {text.rstrip('.')}. This is a defect; run with --debug and report the traceback"
+        text = (
+            f"{type(error).__name__}: {text.rstrip('.')}. This is a defect; run with --debug and report the traceback"
+        )
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
@@ -124,5 +126,5 @@ def reporting(what: str) -> Iterator[None]:
         if os.environ.get("FASHION_TUNING_DEBUG"):
             traceback.print_exc()
         code = exit_code_of(error)
-        print(f"ERROR {code} {what}: {one_line(error)}", file=sys.stderr, flush=True)
+        print(f"ERROR {code} {what}: {one_line(error)}", file=sys.stderr, flush=True)  # noqa: T201 - the one line
         raise SystemExit(code) from None

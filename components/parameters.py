@@ -143,7 +143,9 @@ class _Settings:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Rebuild from a struct whose whole numbers may have become floats."""
         casts = {"int": int, "float": float, "bool": bool, "str": str}
-        return cls(**{f.name: casts[getattr(f.type, "__name__", f.type)](values[f.name]) for f in dataclasses.fields(cls)})
+        return cls(
+            **{f.name: casts[getattr(f.type, "__name__", f.type)](values[f.name]) for f in dataclasses.fields(cls)}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,7 +233,9 @@ class RunParameters:
         Raises:
             ParameterError: Lists every problem, one entry each.
         """
-        problems = [f"{name} is not a parameter; known are {', '.join(_RULES)}" for name in values if name not in _RULES]
+        problems = [
+            f"{name} is not a parameter; known are {', '.join(_RULES)}" for name in values if name not in _RULES
+        ]
         coerced = {}
         for name, rule in _RULES.items():
             if name not in values:

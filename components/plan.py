@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.dataset_name import check_source, parse_dataset
+from components.data.version import source_version
 from components.errors import FashionTuningError, ParameterError
 from components.parameters import RunParameters
 from components.stores import check_store, open_store
@@ -61,6 +62,7 @@ def make_plan(run_id: str, parameters: dict[str, Any], overview_path: str) -> Pl
 
 
 def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
+    run_id = os.environ.get(RUN_ID_VARIABLE) or run_id
     values = checked.to_dict()
     study_root = values["study_root"]
     if not study_root:
@@ -69,8 +71,8 @@ def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
     datasets = []
     for entry in values["data_datasets"]:
         name, source = parse_dataset(entry)
-        datasets.append({"name": name, "source": source, "version": check_source(name, source)})
-    run_id = os.environ.get(RUN_ID_VARIABLE) or run_id
+        check_source(name, source)
+        datasets.append({"name": name, "source": source, "version": source_version(name, source) or run_id})
     prefix = re.sub(r"[^a-z0-9-]+", "-", run_id.lower()).strip("-") or "run"
     return Plan(
         datasets=datasets,

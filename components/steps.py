@@ -54,7 +54,7 @@ def plan(
     promote_champion: bool,
     promote_min_gain: float,
     overview: Output[Markdown],
-) -> NamedTuple("Plan", datasets=list, workers=list, data=dict, search=dict, train=dict, run=dict):  # noqa: F821
+) -> NamedTuple("Plan", datasets=list, workers=list, data=dict, search=dict, train=dict, run=dict):
     """Validate every parameter, check access, fix study names, list datasets and workers."""
     parameters = {k: v for k, v in locals().items() if k not in ("run_id", "overview")}
     from components.plan import make_plan
@@ -114,7 +114,6 @@ def search_resnet18(train_data: Input[Dataset], run: dict, search: dict, worker:
 def train_mlp(
     train_data: Input[Dataset],
     run: dict,
-    search: dict,
     train: dict,
     model: Output[Model],
     metrics: Output[Metrics],
@@ -126,7 +125,7 @@ def train_mlp(
         from components.models import mlp
         from components.models.step import train_step
 
-        described = train_step(mlp, train_data.path, run, search, train, model.path)
+        described = train_step(mlp, train_data.path, run, train, model.path)
     model.metadata.update(described)
     metrics.metadata.update(described)
 
@@ -135,7 +134,6 @@ def train_mlp(
 def train_resnet18(
     train_data: Input[Dataset],
     run: dict,
-    search: dict,
     train: dict,
     model: Output[Model],
     metrics: Output[Metrics],
@@ -147,7 +145,7 @@ def train_resnet18(
         from components.models import resnet18
         from components.models.step import train_step
 
-        described = train_step(resnet18, train_data.path, run, search, train, model.path)
+        described = train_step(resnet18, train_data.path, run, train, model.path)
     model.metadata.update(described)
     metrics.metadata.update(described)
 

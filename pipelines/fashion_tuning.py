@@ -73,12 +73,12 @@ def build_pipeline(profile: ClusterProfile):
 
         searched = search_mlp_workers(train_data=train_data, run=run, search=search, workers=workers)
         searched.set_display_name("Search MLP (Keras Tuner)")
-        mlp = steps.train_mlp(train_data=train_data, run=run, search=search, train=train).after(searched)
+        mlp = steps.train_mlp(train_data=train_data, run=run, train=train).after(searched)
         configured(mlp, "train-mlp", "Train MLP", cached=True)
 
         searched = search_resnet18_workers(train_data=train_data, run=run, search=search, workers=workers)
         searched.set_display_name("Search ResNet18 (scikit-optimize)")
-        resnet18 = steps.train_resnet18(train_data=train_data, run=run, search=search, train=train).after(searched)
+        resnet18 = steps.train_resnet18(train_data=train_data, run=run, train=train).after(searched)
         configured(resnet18, "train-resnet18", "Train ResNet18", cached=True)
 
         evaluated_mlp = steps.evaluate(model=mlp.outputs["model"], test_data=test_data)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from components.errors import ParameterError
-from components.parameters import CHOICES, DataSettings, RunParameters, SearchSettings, TrainSettings
+from components.parameters import CHOICES, RunParameters
 from pipelines.compilation import default_parameters
 from pipelines.profiles import load_profile
 
@@ -100,9 +100,9 @@ def test_settings_survive_a_struct_of_floats(defaults):
     """Structs whose integers became floats give the same settings."""
     checked = RunParameters.from_dict(defaults)
 
-    for settings, cls in ((checked.data, DataSettings), (checked.search, SearchSettings), (checked.train, TrainSettings)):
+    for settings in (checked.data, checked.search, checked.train):
         floats = {k: float(v) if type(v) is int else v for k, v in settings.to_dict().items()}
-        assert settings == cls.from_dict(floats)
+        assert settings == type(settings).from_dict(floats)
 
 
 def test_choices_are_parameters(defaults):

@@ -1,7 +1,6 @@
 """The evaluate, report and promote steps: artifacts come as directories, figures leave for the Kubeflow UI."""
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from components.evaluation.champion import promote
 from components.evaluation.evaluate import evaluate
 from components.evaluation.report import write_report
+from components.evaluation.ui_metrics import UiMetrics, ui_metrics
 
 
 def paths(*collected: Iterable[Any]) -> list[Path]:
@@ -23,6 +23,20 @@ def paths(*collected: Iterable[Any]) -> list[Path]:
         else:
             found += paths(*entry)
     return found
+
+
+def evaluate_step(model_path: str, test_path: str, evaluation_path: str) -> UiMetrics:
+    """Evaluate one model on its held-out images.
+
+    Args:
+        model_path: Directory of the model.
+        test_path: Directory of `test_data`.
+        evaluation_path: Directory to write the evaluation to.
+
+    Returns:
+        What the Kubeflow UI shows.
+    """
+    return ui_metrics(evaluate(Path(model_path), Path(test_path), Path(evaluation_path)))
 
 
 def report_step(
@@ -100,6 +114,3 @@ def promote_step(
     Path(summary_path).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     lines = [f"- **{name}**: {part['champion']['decision']}" for name, part in summary["datasets"].items()]
     Path(overview_path).write_text("# Champions\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-
-
-__all__ = ["evaluate", "paths", "promote_step", "report_step"]

@@ -7,7 +7,7 @@ from typing import Any
 from components.data.contract import TrainData
 from components.errors import TryAgainError
 from components.models.training import train_final
-from components.parameters import SearchSettings, TrainSettings
+from components.parameters import TrainSettings
 from components.runtime import gpu_is_required
 from components.search.step import study_name
 from components.search.study import Study
@@ -18,7 +18,6 @@ def train_step(
     approach: ModuleType,
     train_path: str,
     run: dict[str, Any],
-    search: dict[str, Any],
     train: dict[str, Any],
     model_path: str,
 ) -> dict[str, Any]:
@@ -28,7 +27,6 @@ def train_step(
         approach: `components.models.mlp` or `components.models.resnet18`.
         train_path: Directory of `train_data`.
         run: `study_root` and `study_prefix` as the plan fixed them.
-        search: `SearchSettings` as a struct; decides whether the study got done.
         train: `TrainSettings` as a struct.
         model_path: Directory to write the model to.
 
