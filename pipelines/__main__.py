@@ -16,6 +16,7 @@ COMMANDS = {
     "preflight": "pipelines.preflight:preflight_command",
     "submit": "pipelines.submit:submit_command",
     "schedule": "pipelines.schedule:schedule_command",
+    "images": "pipelines.image_commands:images_command",
     "study": "pipelines.study_commands:study_group",
     "champion": "pipelines.champion_commands:champion_group",
 }
