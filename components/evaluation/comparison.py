@@ -1,0 +1,237 @@
+"""Two approaches on the same held-out images: paired differences, tests, and a sentence that claims no more than they allow."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from components.errors import DataError
+from components.evaluation.evaluate import Evaluation
+from components.evaluation.metrics import mean_over_present, scores_from_counts
+from components.evaluation.resampling import (
+    Outcomes,
+    accuracy_difference_interval,
+    percentile_interval,
+    swap_symmetric,
+)
+from components.evaluation.text import approach_name, clean, p_value, percent, points
+
+SIGNIFICANCE = 0.05
+F1_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Differences are first - second.
+
+    Attributes:
+        dataset: Name of the dataset.
+        first: Approach that comes first in the alphabet.
+        second: The other one.
+        accuracies: Accuracy of the two.
+        num_examples: Test examples, the same for both.
+        accuracy_difference: Of the two accuracies.
+        accuracy_difference_ci95: Paired bootstrap interval over groups of identical images.
+        macro_f1_difference: Of the two macro F1.
+        macro_f1_difference_ci95: Likewise.
+        only_first: Examples that only the first gets right.
+        only_second: Examples that only the second gets right.
+        mcnemar_p: Exact McNemar over examples.
+        grouped_p: The same over groups of identical images: no image counts twice.
+        corrected_p: `grouped_p` after Holm's correction for the datasets of the run.
+        winner: The better approach, or None where the images do not tell.
+        verdict: One sentence.
+    """
+
+    dataset: str
+    first: str
+    second: str
+    accuracies: tuple[float, float]
+    num_examples: int
+    accuracy_difference: float
+    accuracy_difference_ci95: tuple[float, float]
+    macro_f1_difference: float
+    macro_f1_difference_ci95: tuple[float, float]
+    only_first: int
+    only_second: int
+    mcnemar_p: float
+    grouped_p: float
+    corrected_p: float = 1.0
+    winner: str | None = None
+    verdict: str = ""
+
+
+def exact_mcnemar(only_first: int, only_second: int) -> float:
+    """Return the two-sided exact p-value of McNemar's test from its two discordant counts."""
+    discordant = only_first + only_second
+    return float(min(1.0, 2.0 * stats.binom.cdf(min(only_first, only_second), discordant, 0.5)))
+
+
+def grouped_mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> float:
+    """Return McNemar's exact p-value where each group of identical images counts once.
+
+    Args:
+        first: (N,) bool, where the first model is right.
+        second: (N,) bool, where the second model is right.
+        groups: (N,) int64.
+    """
+    _, inverse = np.unique(groups, return_inverse=True)
+    balance = np.bincount(inverse, first.astype(np.float64) - second)
+    return exact_mcnemar(int((balance > 0).sum()), int((balance < 0).sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number.
+
+    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure, https://www.jstor.org/stable/4615733
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = len(p_values) - np.arange(len(p_values))
+    corrected = np.minimum(np.maximum.accumulate(np.asarray(p_values, float)[order] * factors), 1.0)
+    return [float(p) for p in corrected[np.argsort(order, kind="stable")]]
+
+
+def macro_f1_difference(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int
+) -> tuple[float, tuple[float, float]]:
+    """Return macro F1(first) - macro F1(second) and its paired 95 % bootstrap interval.
+
+    Args:
+        first: (N,) int64, predictions of the first model.
+        second: (N,) int64, predictions of the second model.
+        labels: (N,) int64.
+        groups: (N,) int64, equal for identical images.
+        num_classes: K.
+    """
+
+    def difference(counts: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        label, one, other = np.unravel_index(cells, (num_classes,) * 3)
+        names = np.eye(num_classes)
+        support = counts @ names[label]
+        means = [
+            mean_over_present(
+                scores_from_counts(counts @ (names[label] * (label == p)[:, None]), support, counts @ names[p])["f1"],
+                support,
+            )
+            for p in (one, other)
+        ]
+        return means[0] - means[1]
+
+    def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+        cells, outcomes = np.unique((labels * num_classes + one) * num_classes + other, return_inverse=True)
+        counted = Outcomes.count(outcomes, groups, len(cells))
+        point = difference((counted.frequencies @ counted.compositions).astype(np.float64)[None], cells)[0]
+        values = difference(counted.resample(0, F1_RESAMPLES), cells)
+        return percentile_interval(values, float(point))
+
+    whole = np.unique((labels * num_classes + first) * num_classes + second, return_counts=True)
+    point = float(difference(whole[1].astype(np.float64)[None], whole[0])[0])
+    return point, swap_symmetric(interval, first, second)
+
+
+def compare(one: Evaluation, other: Evaluation) -> Comparison:
+    """Compare two evaluations; winner and verdict come with `decide`, which sees every dataset of the run.
+
+    Args:
+        one: Either approach.
+        other: The other approach on the same test data.
+
+    Raises:
+        DataError: They were not scored on the same examples.
+    """
+    first, second = sorted((one, other), key=lambda evaluation: evaluation.approach)
+    check_same_examples(first, second)
+    difference = first.correct.astype(np.int64) - second.correct
+    f1_difference, f1_interval = macro_f1_difference(
+        first.predictions, second.predictions, first.labels, first.groups, len(first.classes)
+    )
+    only_first, only_second = int((difference > 0).sum()), int((difference < 0).sum())
+    return Comparison(
+        dataset=first.dataset,
+        first=first.approach,
+        second=second.approach,
+        accuracies=(float(first.correct.mean()), float(second.correct.mean())),
+        num_examples=len(first.labels),
+        accuracy_difference=float(difference.mean()),
+        accuracy_difference_ci95=accuracy_difference_interval(first.correct, second.correct, first.groups),
+        macro_f1_difference=f1_difference,
+        macro_f1_difference_ci95=f1_interval,
+        only_first=only_first,
+        only_second=only_second,
+        mcnemar_p=exact_mcnemar(only_first, only_second),
+        grouped_p=grouped_mcnemar(first.correct, second.correct, first.groups),
+    )
+
+
+def check_same_examples(first: Evaluation, second: Evaluation) -> None:
+    """Raise `DataError` unless both were scored on the same examples in the same order."""
+    same = (
+        first.dataset == second.dataset
+        and first.classes == second.classes
+        and np.array_equal(first.labels, second.labels)
+        and np.array_equal(first.groups, second.groups)
+    )
+    if not same:
+        raise DataError(
+            f"evaluations of {first.approach} and {second.approach} must be of the same test images; got"
+            f" {len(first.labels)} of {first.dataset} and {len(second.labels)} of {second.dataset}. Run both again on one ingest"
+        )
+
+
+def decide(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Name winners and write verdicts, corrected for the number of datasets.
+
+    An approach wins where the interval of the difference excludes zero and McNemar's corrected p-value is below 0.05; either
+    alone is not enough.
+
+    Args:
+        comparisons: One per dataset of the run.
+    """
+    corrected = holm([c.grouped_p for c in comparisons]) if comparisons else []
+    decided = []
+    for comparison, p in zip(comparisons, corrected, strict=True):
+        low, high = comparison.accuracy_difference_ci95
+        winner = None
+        if p < SIGNIFICANCE and (low > 0 or high < 0):
+            winner = comparison.first if low > 0 else comparison.second
+        known = dataclasses.replace(comparison, corrected_p=p, winner=winner)
+        decided.append(dataclasses.replace(known, verdict=verdict(known, len(comparisons))))
+    return decided
+
+
+def verdict(comparison: Comparison, num_datasets: int = 1) -> str:
+    """Return one plain sentence on a comparison whose winner and corrected p-value are set."""
+    low, high = comparison.accuracy_difference_ci95
+    names = approach_name(comparison.first), approach_name(comparison.second)
+    where = f"On {clean(comparison.dataset, 100)}"
+    scores = dict(zip((comparison.first, comparison.second), comparison.accuracies, strict=True))
+    if comparison.winner:
+        loser = comparison.second if comparison.winner == comparison.first else comparison.first
+        smallest, largest = sorted((abs(low), abs(high)))
+        return (
+            f"{where}, {approach_name(comparison.winner)} is more accurate than {approach_name(loser)} by"
+            f" {points(comparison.accuracy_difference)} points (95 % interval {points(smallest)} to {points(largest)}):"
+            f" {percent(scores[comparison.winner])} against {percent(scores[loser])} of"
+            f" {comparison.num_examples:,} held-out images."
+        )
+    got = f"{names[0]} got {percent(comparison.accuracies[0])}, {names[1]} {percent(comparison.accuracies[1])}"
+    if low > 0 or high < 0:
+        correction = f" after correction for {num_datasets} datasets" if num_datasets > 1 else ""
+        return (
+            f"{where}, these {comparison.num_examples:,} held-out images do not settle which approach is more accurate: {got},"
+            f" but the difference does not pass McNemar's test{correction} ({p_value(comparison.corrected_p)})."
+        )
+    return (
+        f"{where}, these {comparison.num_examples:,} held-out images do not show which approach is more accurate: {got},"
+        f" and the true difference may be anything {_range(low, high, names)} (95 % interval)."
+    )
+
+
+def _range(low: float, high: float, names: tuple[str, str]) -> str:
+    ends = []
+    for end in (low, high):
+        ahead = names[0] if end > 0 else names[1]
+        ends.append("none" if end == 0 else f"{ahead} ahead by {points(end)} points")
+    return f"from {ends[0]} to {ends[1]}"

@@ -1,0 +1,180 @@
+"""The evaluate step's work: an exported model and held-out images become figures and predictions on disk."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from components.data.contract import TestData
+from components.errors import DataError
+from components.evaluation import metrics
+from components.evaluation.inference import OnnxModel, hardware
+from components.evaluation.model_card import model_card
+from components.evaluation.resampling import accuracy_interval
+from components.search.trial import Ledger
+
+EVALUATION_FILE, PREDICTIONS_FILE, STUDY_FILE, CARD_FILE = (
+    "evaluation.json",
+    "predictions.npz",
+    "study.json",
+    "model_card.md",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One approach on one dataset's held-out images.
+
+    Attributes:
+        record: Content of `evaluation.json`: `dataset`, `approach`, `classes`, `scores`, `accuracy_ci95`, `replicates`,
+            `latency`, `model_bytes`, `model` (the whole `model.json`), `data` (the whole `dataset.json`), `mistakes`.
+        probabilities: (N, K) float32.
+        labels: (N,) int64.
+        groups: (N,) int64; identical images share a number.
+        ledger: The study behind the model, where it travelled along.
+    """
+
+    record: dict[str, Any]
+    probabilities: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    ledger: Ledger | None = None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.record["dataset"]
+
+    @property
+    def approach(self) -> str:
+        """`mlp` or `resnet18`."""
+        return self.record["approach"]
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in label order."""
+        return self.record["classes"]
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """(N,) int64; the most probable class."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.predictions == self.labels
+
+    def save(self, directory: Path) -> None:
+        """Write the directory; `evaluation.json` comes last, so that a half-written one is recognised."""
+        directory.mkdir(parents=True, exist_ok=True)
+        np.savez(directory / PREDICTIONS_FILE, probabilities=self.probabilities, labels=self.labels, groups=self.groups)
+        (directory / CARD_FILE).write_text(model_card(self.record), encoding="utf-8")
+        text = json.dumps(self.record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        (directory / EVALUATION_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read the directory; raise `DataError` where it is not an evaluation."""
+        directory = Path(directory)
+        try:
+            record = json.loads((directory / EVALUATION_FILE).read_text(encoding="utf-8"))
+            with np.load(directory / PREDICTIONS_FILE, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in ("probabilities", "labels", "groups")}
+            record["dataset"], record["approach"], record["scores"]["accuracy"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{directory} must be an evaluation; got {error}. Run the evaluate step again") from error
+        study = directory / STUDY_FILE
+        return cls(record=record, ledger=Ledger.load(study) if study.exists() else None, **found)
+
+
+def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path | str) -> Evaluation:
+    """Score an exported model and its replicates on held-out images; run the ONNX and nothing else.
+
+    Args:
+        model_dir: `model/` as the training step wrote it.
+        test_dir: `test_data/` as the ingest step wrote it.
+        evaluation_dir: Where `evaluation.json`, `predictions.npz`, `model_card.md` and `study.json` go.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: The model cannot be run, or was made for other classes.
+    """
+    model_dir, evaluation_dir = Path(model_dir), Path(evaluation_dir)
+    model = load_model_description(model_dir)
+    data = TestData.load(test_dir, memory_map=True)
+    classes = list(data.info.classes)
+    if not len(data.labels):
+        raise DataError(f"{test_dir} must hold at least one image; got none. Ingest with a larger data_test_fraction")
+    if list(model.get("classes", classes)) != classes:
+        raise DataError(
+            f"{model_dir} must know the {len(classes)} classes of {data.info.name} in the same order; got"
+            f" {len(model['classes'])} others. Evaluate it on the data it was trained for"
+        )
+    onnx = OnnxModel(model_dir / "model.onnx")
+    probabilities = onnx.predict(data.images, len(classes))
+    correct = probabilities.argmax(axis=1) == data.labels
+    record = {
+        "schema": 1,
+        "dataset": data.info.name,
+        "approach": model["approach"],
+        "classes": classes,
+        "scores": metrics.score(probabilities, data.labels, classes),
+        "accuracy_ci95": list(accuracy_interval(correct, data.groups)),
+        "replicates": _replicates(model_dir, model, data),
+        "latency": {
+            "batch_1": onnx.latency(data.images, 1),
+            "batch_256": onnx.latency(data.images, 256),
+            "hardware": hardware(),
+        },
+        "model_bytes": (model_dir / "model.onnx").stat().st_size,
+        "model": model,
+        "data": json.loads((Path(test_dir) / "dataset.json").read_text(encoding="utf-8")),
+        "mistakes": metrics.confident_mistakes(probabilities, data.labels, data.groups),
+    }
+    evaluation_dir.mkdir(parents=True, exist_ok=True)
+    ledger = None
+    if (model_dir / STUDY_FILE).exists():
+        ledger = Ledger.load(model_dir / STUDY_FILE)
+        shutil.copyfile(model_dir / STUDY_FILE, evaluation_dir / STUDY_FILE)
+    found = Evaluation(
+        record=record, probabilities=probabilities, labels=data.labels, groups=data.groups, ledger=ledger
+    )
+    found.save(evaluation_dir)
+    return found
+
+
+def load_model_description(model_dir: Path) -> dict[str, Any]:
+    """Return `model.json`; raise `DataError` where it is missing or says too little."""
+    path = model_dir / "model.json"
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(model["approach"], str):
+            raise TypeError("no approach")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} must be written by the training step; got {error}. Train again") from error
+    return model
+
+
+def _replicates(model_dir: Path, model: dict[str, Any], data: TestData) -> list[dict[str, Any]]:
+    """Score every replicate's ONNX, so that the spread over seeds is one of test figures."""
+    described = {int(row["seed"]): row for row in model.get("replicates", ()) if "seed" in row}
+    rows = []
+    for path in sorted((model_dir / "replicates").glob("*.onnx"), key=lambda p: int(p.stem)):
+        seed, classes = int(path.stem), list(data.info.classes)
+        found = metrics.score(OnnxModel(path).predict(data.images, len(classes)), data.labels, classes)
+        validation = described.get(seed, {}).get("validation_accuracy")
+        rows.append(
+            {
+                "seed": seed,
+                "accuracy": found["accuracy"],
+                "macro_f1": found["macro_f1"],
+                "validation_accuracy": validation,
+            }
+        )
+    return rows
