@@ -72,7 +72,7 @@ def check_source(name: str, source: str) -> None:
 def local_path(source: str) -> Path | None:
     """Return the path a source means on this machine, or None where it is remote."""
     parts = urlsplit(source)
-    if source == KAGGLE or parts.scheme in SCHEMES and parts.scheme != "file":
+    if source == KAGGLE or (parts.scheme in SCHEMES and parts.scheme != "file"):
         return None
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(source).expanduser()
 
