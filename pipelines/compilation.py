@@ -1,7 +1,6 @@
 """Compiling: the graph becomes the YAML that is uploaded, submitted and run locally, one and the same."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 from kfp import compiler
@@ -54,9 +53,3 @@ def compile_components(directory: Path) -> list[Path]:
         compiler.Compiler().compile(getattr(steps, step.replace("-", "_")), str(path))
         written.append(path)
     return written
-
-
-def default_parameters(profile: ClusterProfile) -> dict[str, Any]:
-    """Return the run parameters and their defaults as the pipeline's signature declares them."""
-    inputs = build_pipeline(profile).component_spec.inputs
-    return {name: spec.default for name, spec in inputs.items()}

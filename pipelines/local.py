@@ -15,20 +15,20 @@ from typing import Any
 
 import click
 
+from components.data.dataset_name import check_source, parse_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import EVENTS_VARIABLE
-from pipelines.presets import PRESETS, run_parameters
-from pipelines.progress import Progress, show_result
+from pipelines.presets import PRESETS, default_parameters, run_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 12.0
 """How long a stopped run may take to save what it has; workers promise 10 s."""
 
 
-class StepFailedError(FashionTuningError):
-    """A step ended the run; its own line says why."""
+class RunEndedError(FashionTuningError):
+    """The run ended early: a step failed with its own line and code, or it was stopped."""
 
     def __init__(self, code: int, message: str) -> None:
         self.exit_code = code
@@ -55,6 +55,8 @@ def run_command(
     Artifacts, studies, logs, report.html and summary.json are left in the run's folder. Started again with the same
     --out, it goes on where it stood; without other flags it takes the parameters of the first start.
     """
+    from pipelines.progress import show_result
+
     out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
     earlier = _earlier_settings(out) if not (preset or datasets or settings) else None
     parameters = earlier or _checked_parameters(preset or "full", datasets, settings, out)
@@ -72,18 +74,18 @@ def _earlier_settings(out: Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["parameters"] if path.exists() else None
     except (OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{path} must hold the parameters of the first start; got {error}. Use another --out") from None
+        raise StorageError(
+            f"{path} must hold the parameters of the first start; got {error}. Use another --out"
+        ) from None
 
 
-def _checked_parameters(
-    preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path
-) -> dict[str, Any]:
-    from pipelines.compilation import default_parameters
-    from pipelines.profiles import load_profile
-
-    parameters = run_parameters(default_parameters(load_profile("local")), preset, settings, datasets)
-    parameters["study_root"] = parameters["study_root"] or str(out / "studies")
-    return RunParameters.from_dict(parameters).to_dict()
+def _checked_parameters(preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path) -> dict[str, Any]:
+    parameters = run_parameters(default_parameters(str(out / "studies")), preset, settings, datasets)
+    checked = RunParameters.from_dict(parameters).to_dict()
+    for dataset in checked["data_datasets"]:
+        if preset != "quickstart" or "=" in dataset:
+            check_source(*parse_dataset(dataset))
+    return checked
 
 
 def _with_sample(
@@ -148,12 +150,19 @@ def _environment(out: Path, debug: bool) -> dict[str, str]:
 
 def _run(out: Path, debug: bool) -> None:
     """Start the runner, show its progress, and raise what ended it."""
+    from pipelines.progress import Progress
+
     events = out / "events.jsonl"
     events.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pipelines.local_runner", str(out)]
     with (out / "run.log").open("ab") as log, Progress(out) as progress:
         child = subprocess.Popen(  # noqa: S603 - this interpreter with this project's module
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(out, debug), start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=_environment(out, debug),
+            start_new_session=True,
         )
         try:
             with _terminated_as_interrupt():
@@ -161,12 +170,16 @@ def _run(out: Path, debug: bool) -> None:
                     progress.update()
                     time.sleep(0.5)
             progress.update()
+        except KeyboardInterrupt as error:
+            code = 128 + (error.args[0] if error.args else signal.SIGINT)
+            remedy = f"Go on with: python -m pipelines run --out {out}"
+            raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
         finally:
             _stop(child)
     failed = [event for event in progress.events if event["event"] == "failed"]
     if failed:
         first = failed[0]
-        raise StepFailedError(first["code"], f"{first['step']}: {first['message']} (log: {out / 'run.log'})")
+        raise RunEndedError(first["code"], f"{first['step']}: {first['message']} (log: {out / 'run.log'})")
     if child.returncode != 0:
         raise FashionTuningError(f"the runner ended with exit code {child.returncode}; see {out / 'run.log'}")
     _collect(out)
@@ -174,10 +187,10 @@ def _run(out: Path, debug: bool) -> None:
 
 @contextmanager
 def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the block like Ctrl-C does, with its own exit code."""
+    """Let SIGTERM end the block like Ctrl-C does."""
 
-    def interrupt(_signal: int, _frame: Any) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    def interrupt(number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt(number)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

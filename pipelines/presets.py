@@ -1,6 +1,11 @@
-"""Named sets of run parameters, and how flags change them."""
+"""The run parameters' defaults, named sets of them, and how flags change them.
 
+Must not import kfp: a wrong flag is refused before anything slow is loaded.
+"""
+
+import ast
 import json
+from pathlib import Path
 from typing import Any
 
 from components.errors import ParameterError
@@ -16,6 +21,18 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The defaults of the pipeline's signature, on the published sources.
     "full": {},
 }
+
+
+def default_parameters(study_root: str) -> dict[str, Any]:
+    """Return every run parameter with its default, read from the pipeline's signature, their only declaration.
+
+    Args:
+        study_root: The cluster profile's, the one default that is not a literal.
+    """
+    tree = ast.parse(Path(__file__).with_name("fashion_tuning.py").read_text(encoding="utf-8"))
+    signature = next(n.args for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "fashion_tuning")
+    given = {a.arg: d for a, d in zip(signature.args, signature.defaults, strict=True)}
+    return {n: ast.literal_eval(d) for n, d in given.items() if n != "study_root"} | {"study_root": study_root}
 
 
 def run_parameters(

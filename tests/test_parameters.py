@@ -6,13 +6,12 @@ import pytest
 
 from components.errors import ParameterError
 from components.parameters import CHOICES, RunParameters
-from pipelines.compilation import default_parameters
-from pipelines.profiles import load_profile
+from pipelines.presets import PRESETS, default_parameters, run_parameters
 
 
 @pytest.fixture
 def defaults():
-    return default_parameters(load_profile("local")) | {"study_root": "gs://bucket/studies"}
+    return default_parameters("gs://bucket/studies")
 
 
 def test_defaults_of_the_signature_are_valid(defaults):
@@ -108,3 +107,9 @@ def test_settings_survive_a_struct_of_floats(defaults):
 def test_choices_are_parameters(defaults):
     """Every drop-down belongs to a parameter whose default it offers."""
     assert all(defaults[name] in choices for name, choices in CHOICES.items())
+
+
+def test_presets_name_parameters(defaults):
+    """A preset changes parameters that exist, to valid values."""
+    for preset in PRESETS:
+        RunParameters.from_dict(run_parameters(defaults, preset, (), ()))

@@ -12,6 +12,7 @@ from components import steps
 from components.parameters import CHOICES
 from pipelines.compilation import compile_components, compile_pipeline
 from pipelines.lint import dangling_inputs
+from pipelines.presets import default_parameters
 from pipelines.profiles import load_profile
 
 
@@ -95,6 +96,13 @@ def test_searches_and_trainings_never_receive_test_data(spec):
 
     assert {"search-mlp", "search-resnet18", "train-mlp", "train-resnet18"} <= set(seen)
     assert {"train_data"} == set().union(*seen.values())
+
+
+def test_defaults_are_those_of_the_signature(spec):
+    """The command line reads the defaults without kfp and finds what the compiled pipeline declares."""
+    declared = spec["root"]["inputDefinitions"]["parameters"]
+
+    assert default_parameters("") == {"study_root": ""} | {n: p.get("defaultValue") for n, p in declared.items()}
 
 
 def test_steps_with_side_effects_are_never_cached(spec):

@@ -1,0 +1,133 @@
+"""What a machine can check of the project's own rules: import directions, documented commands, nothing private committed."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMEWORKS = {
+    "tensorflow": {"components/models/mlp.py", "components/search/keras_sampler.py"},
+    "keras": {"components/models/mlp.py", "components/search/keras_sampler.py"},
+    "keras_tuner": {"components/search/keras_sampler.py"},
+    "torch": {"components/models/resnet18.py"},
+    "torchvision": {"components/models/resnet18.py"},
+}
+"""Which files of `components` may import a framework: two of them in one process abort it."""
+
+
+def tracked(pattern: str) -> list[Path]:
+    """Return the files under version control that match a git path pattern; all files where there is no checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z", pattern], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        return [p for p in ROOT.rglob(pattern) if ".venv" not in p.parts]
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names of every module that a file imports, at the top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+SOURCES = tracked("components/*.py") + tracked("pipelines/*.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_import_directions(path):
+    """`components` never imports `pipelines`; frameworks and kfp stay in the files that own them."""
+    name = str(path.relative_to(ROOT))
+    roots = {module.split(".")[0] for module in imports(path)}
+
+    if name.startswith("components/"):
+        assert "pipelines" not in roots
+        assert "kfp" not in roots or name == "components/steps.py"
+    assert [] == [f for f in FRAMEWORKS if f in roots and name not in FRAMEWORKS[f] | {"pipelines/none"}]
+
+
+def test_stages_do_not_import_each_other_in_circles():
+    """Data and stores know no other stage; search knows neither models nor evaluation."""
+    forbidden = {
+        "data": ("search", "models", "evaluation"),
+        "stores": ("data", "search", "models", "evaluation"),
+        "search": ("models.mlp", "models.resnet18", "models.training", "evaluation"),
+        "models": ("evaluation",),
+    }
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for stage, others in forbidden.items()
+        for path in tracked(f"components/{stage}/*.py")
+        for module in imports(path)
+        for other in others
+        if f"{module}.".startswith(f"components.{other}.")
+    ]
+
+    assert [] == wrong
+
+
+def test_every_target_has_help():
+    """Bare `make` explains every target."""
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.search(r"^\.PHONY: (.*?)(?<!\\)$", text, re.M | re.S)[1].replace("\\\n", " ").split())
+
+    assert phony == set(re.findall(r"^([a-z-]+):.*?## \S", text, re.M))
+
+
+def test_documented_targets_exist():
+    """Every `make` command of the README and the documentation is a target."""
+    targets = set(re.findall(r"^([a-z-]+):.*?## \S", (ROOT / "Makefile").read_text(), re.M))
+    pages = [ROOT / "README.md", *tracked("docs/*.md")]
+    used = {name for page in pages for name in re.findall(r"^\s*(?:\$ )?make ([a-z-]+)", page.read_text(), re.M)}
+
+    assert set() == used - targets
+
+
+def test_documented_commands_exist():
+    """Every `python -m pipelines` command of the README and the documentation is one."""
+    from pipelines.__main__ import COMMANDS
+
+    pages = [ROOT / "README.md", *tracked("docs/*.md")]
+    used = {c for page in pages for c in re.findall(r"python -m pipelines ([a-z-]+)", page.read_text())}
+
+    assert set() == used - set(COMMANDS)
+
+
+def test_relative_links_lead_somewhere():
+    """Links between the project's own pages are not broken."""
+    broken = [
+        f"{page.name}: {target}"
+        for page in [ROOT / "README.md", *tracked("docs/*.md")]
+        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
+        if not (page.parent / target).exists()
+    ]
+
+    assert [] == broken
+
+
+def test_nothing_of_a_machine_is_committed():
+    """No package registry's host and no absolute path of a developer's machine stands in the tree."""
+    hosts = (
+        "pypi." + "org",
+        "pythonhosted." + "org",
+        "registry.npmjs" + ".org",
+        "deb.debian" + ".org",
+        "proxy.golang" + ".org",
+    )
+    paths = ("/" + "work/", "/" + "root/", "/home/" + "[a-z]")
+    wrong = re.compile("|".join([*map(re.escape, hosts), *paths]))
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked("*")
+        if path.suffix not in (".png", ".gz", ".zip", ".npz")
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if wrong.search(line)
+    ]
+
+    assert [] == found
