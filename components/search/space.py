@@ -83,6 +83,8 @@ class Parameter:
             ValueError: If it is not one of the choices.
         """
         if self.choices:
+            if value not in self.choices:
+                raise ValueError(f"{self.name} must be one of {self.choices}; got {value!r}")
             return self.choices[self.choices.index(value)]
         value = min(max(float(value), self.low), self.high)
         if not self.is_integer:

@@ -1,0 +1,154 @@
+"""What earlier studies under the same root can tell a new one."""
+
+import dataclasses
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from components.errors import DataError
+from components.search.records import SPEC, decode
+from components.search.space import Space, Value
+from components.search.study import Study
+from components.search.trial import Ledger, Trial
+from components.stores import ObjectNotFoundError, Store
+
+log = logging.getLogger(__name__)
+
+MAX_TOLD = 100
+"""More trials are not re-told: a weekly run would make its models slower every week."""
+
+MAX_SEEDS = 3
+"""At most so many suggestions are spent on what earlier studies found best."""
+
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Reusable:
+    """What a warm start found.
+
+    Attributes:
+        told: Finished trials on the same data and space, `reused_from` filled in; as good as own ones for a sampler.
+        seeds: Active hyperparameters to begin with, best first. The best of `told` is among them: it is trained again,
+            because only a study's own trials can win it.
+        origins: `<study>/<number>` of each seed.
+    """
+
+    told: tuple[Trial, ...] = ()
+    seeds: tuple[dict[str, Value], ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values: `told`, `seeds`, `origins`."""
+        return {
+            "told": [dataclasses.asdict(trial) for trial in self.told],
+            "seeds": list(self.seeds),
+            "origins": list(self.origins),
+        }
+
+
+def find_reusable(
+    store: Store,
+    *,
+    approach: str,
+    dataset: str,
+    data_hash: str,
+    space: Space,
+    exclude: str,
+    epochs: int | None = None,
+) -> Reusable:
+    """Look through the studies of one root for trials that spare a new study some of its own.
+
+    Trials on the same data with the same space (and number of epochs) are told again, whatever came of them except
+    failures. Of other studies of the approach on a dataset of this name only the best hyperparameters are taken, moved
+    into the space: what was best on last week's catalogue is a good first guess, its score says nothing any more.
+
+    Args:
+        store: The study root.
+        approach: `mlp` or `resnet18`.
+        dataset: Name of the dataset.
+        data_hash: Content hash of its training data.
+        space: The new study's search space.
+        exclude: Name of the new study.
+        epochs: Most epochs of a trial; None accepts any.
+
+    Returns:
+        What was found, the same for the same studies; nothing where there are none. An unreadable study is skipped.
+    """
+    told: list[Trial] = []
+    guesses: list[tuple[Trial, str]] = []
+    for ledger in _earlier(store, approach, dataset, exclude):
+        spec = ledger.spec
+        same_epochs = epochs is None or spec.get("epochs") == epochs
+        if spec["data_hash"] == data_hash and spec["space_hash"] == space.content_hash and same_epochs:
+            told += [_renamed(t, ledger) for t in ledger.trials if t.is_finished and t.status != "failed"]
+        elif (best := ledger.best()) is not None:
+            guesses.append((best, f"{ledger.name}/{best.number}"))
+    best_told = Ledger(name="", spec={}, trials=tuple(sorted(told, key=_rank))).best()
+    candidates = [(best_told, best_told.reused_from)] if best_told else []
+    candidates += sorted(guesses, key=lambda guess: (_rank(guess[0]), guess[1]))
+    seeds, origins = _distinct(candidates, space)
+    return Reusable(tuple(_thinned(told)), seeds, origins)
+
+
+def _earlier(store: Store, approach: str, dataset: str, exclude: str) -> Iterable[Ledger]:
+    """The ledgers of the approach's studies on the dataset, in the order of their names."""
+    names = sorted({key.partition("/")[0] for key in store.list() if key.count("/") == 1 and key.endswith(f"/{SPEC}")})
+
+    def read(name: str) -> Ledger | None:
+        try:
+            spec = decode((store / name).read(SPEC), f"{store.uri}/{name}/{SPEC}")
+            if (spec.get("approach"), spec.get("dataset")) != (approach, dataset) or not spec.get("space"):
+                return None
+            return Study.open(store, name).ledger()
+        except (DataError, ObjectNotFoundError, KeyError, TypeError) as error:
+            log.warning("study %s is not reused: %s", name, error)
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [found for found in pool.map(read, [name for name in names if name != exclude]) if found is not None]
+
+
+def _renamed(trial: Trial, ledger: Ledger) -> Trial:
+    return dataclasses.replace(trial, reused_from=f"{ledger.name}/{trial.number}")
+
+
+def _rank(trial: Trial) -> tuple:
+    """Sort key: highest score first, trials without one last, the rest for a fixed order."""
+    return (trial.score is None, -(trial.score or 0.0), trial.reused_from, trial.number)
+
+
+def _thinned(told: list[Trial]) -> list[Trial]:
+    """At most `MAX_TOLD` trials: the better half of the places for the best, the others spread over the rest."""
+    told = sorted(told, key=_rank)
+    if len(told) <= MAX_TOLD:
+        return told
+    num_best = MAX_TOLD // 2
+    rest = told[num_best:]
+    step = len(rest) / (MAX_TOLD - num_best)
+    return told[:num_best] + [rest[int(i * step)] for i in range(MAX_TOLD - num_best)]
+
+
+def _distinct(
+    candidates: list[tuple[Trial, str]], space: Space
+) -> tuple[tuple[dict[str, Value], ...], tuple[str, ...]]:
+    """The first `MAX_SEEDS` different settings, moved into the space, and where they come from."""
+    found: dict[tuple, tuple[dict[str, Value], str]] = {}
+    for trial, origin in candidates:
+        values = _moved(trial.hyperparameters, space)
+        found.setdefault(space.key(values), (values, origin))
+    kept = list(found.values())[:MAX_SEEDS]
+    return tuple(values for values, _ in kept), tuple(origin for _, origin in kept)
+
+
+def _moved(values: dict[str, Any], space: Space) -> dict[str, Value]:
+    """The nearest values of the space; the default where a value is of another kind or no longer a choice."""
+    fitting = {}
+    for parameter in space.parameters:
+        try:
+            fitting[parameter.name] = parameter.conform(values[parameter.name])
+        except (KeyError, TypeError, ValueError):
+            fitting[parameter.name] = parameter.default
+    return space.active(fitting)
