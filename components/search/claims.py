@@ -1,0 +1,127 @@
+"""Who works on a trial: claims, and whether their owners still live, judged without comparing clocks."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.search.space import Value
+
+MAX_ATTEMPTS = 3
+"""A trial whose worker died this often is recorded as failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How patient workers are with each other and with the store.
+
+    Attributes:
+        beat_seconds: Between two heartbeats.
+        ttl_seconds: A claim whose heartbeat did not change for so long on the observer's clock has lost its owner.
+        margin_seconds: A worker that could not beat for `ttl_seconds` less this claims nothing more.
+        poll_seconds: Longest pause while others finish their trials.
+        checkpoint_seconds: Least time between two checkpoints of a trial.
+        checkpoint_share: Most of a trial's time that checkpoints may take.
+        term_seconds: After SIGTERM, the time until the process leaves whatever it is doing. GKE Spot gives 15 s.
+        clock: Monotonic seconds of this process.
+    """
+
+    beat_seconds: float = 15.0
+    ttl_seconds: float = 90.0
+    margin_seconds: float = 30.0
+    poll_seconds: float = 5.0
+    checkpoint_seconds: float = 30.0
+    checkpoint_share: float = 0.02
+    term_seconds: float = 8.0
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to train one trial, until somebody claims its next epoch.
+
+    Attributes:
+        number: Of the trial.
+        epoch: 1 for the first claim on the trial, one more with each take-over.
+        nonce: Names this claim among all.
+        worker: Who holds it.
+        hyperparameters: From `params.json`, the same for every epoch.
+        seed: From `params.json`.
+        based_on: Numbers of the finished trials the suggestion was made from.
+        reused_from: Where a warm start took the hyperparameters from; empty otherwise.
+        spent_seconds: Device time of earlier claims on the trial.
+        claimed: When, on this process's monotonic clock.
+    """
+
+    number: int
+    epoch: int
+    nonce: str
+    worker: str
+    hyperparameters: dict[str, Value]
+    seed: int
+    based_on: tuple[int, ...] = ()
+    reused_from: str = ""
+    spent_seconds: float = 0.0
+    claimed: float = 0.0
+
+
+class Liveness:
+    """Remembers when each claim's heartbeat last changed, on this process's own clock.
+
+    The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL. Clocks of other
+    machines and of the store play no part.
+    """
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._seen: dict[tuple[int, int], tuple[Any, float]] = {}
+
+    def observe(self, number: int, epoch: int, beat: Any) -> None:
+        """Note the heartbeat of a claim; None before the first."""
+        before = self._seen.get((number, epoch))
+        if before is None or before[0] != beat:
+            self._seen[number, epoch] = (beat, self._timing.clock())
+
+    def is_stale(self, number: int, epoch: int) -> bool:
+        """Return whether the claim's owner counts as dead."""
+        _, since = self._seen[number, epoch]
+        return self._timing.clock() - since >= self._timing.ttl_seconds
+
+
+def process_identity() -> dict[str, Any]:
+    """Return what tells this process from any other on this machine; empty where the system does not say."""
+    try:
+        return {
+            "host": socket.gethostname(),
+            "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            "pids": str(Path("/proc/self/ns/pid").readlink()),
+            "pid": os.getpid(),
+            "started": _process_state(os.getpid())[1],
+        }
+    except OSError:
+        return {}
+
+
+def is_gone(identity: dict[str, Any]) -> bool:
+    """Return whether the process is known to have ended: it ran on this machine and exists no more.
+
+    Nothing is known of processes of other machines and containers. Saves a run that is killed and started again on one
+    machine the wait for its own dead workers.
+    """
+    own = process_identity()
+    if not own or any(identity.get(key) != own[key] for key in ("host", "boot", "pids")):
+        return False
+    try:
+        state, started = _process_state(int(identity["pid"]))
+    except OSError:
+        return True
+    return started != identity["started"] or state in "ZX"
+
+
+def _process_state(pid: int) -> tuple[str, str]:
+    """State letter and start time of a process, from the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], fields[19]

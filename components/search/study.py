@@ -1,0 +1,394 @@
+"""A study: any number of workers share trials through a store, and nothing that was finished is lost.
+
+The protocol needs one primitive, create-if-absent. `params.json` fixes what a trial tries, `claim.<epoch>.json` who
+works on it, `result.json` what came of it; each is written once, and the first writer wins. Two workers on one trial
+waste time but do no harm: parameters and seed are fixed, so their results are interchangeable.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from components.errors import DataError, ParameterError, PermissionDeniedError
+from components.failpoints import failpoint
+from components.search import records as names
+from components.search.checkpoints import Checkpoints
+from components.search.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
+from components.search.records import Records, TrialRecord, decode, encode
+from components.search.space import Space, Value
+from components.search.trial import Ledger, Trial
+from components.stores import ObjectNotFoundError, Store
+
+log = logging.getLogger(__name__)
+
+MAX_FAILED_FRACTION = 0.3
+"""A study with more failed trials than this share of its budget, and more than one, stops."""
+STORE_SHARE = 0.01
+"""A mirror is renewed when its last renewal took less than this share of the time since."""
+
+Suggest = Callable[[int, Ledger], tuple[dict[str, Value], str]]
+"""Gives the hyperparameters of a new trial, and where a warm start took them from, from its number and the ledger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """What a study was asked to do; fixed when it is created.
+
+    Attributes:
+        approach: `mlp` or `resnet18`.
+        dataset: Name of the dataset.
+        data_hash: Content hash of `train_data`.
+        space: Parameters as `Space.to_json` gives them.
+        algorithm: How trials are suggested.
+        trials: Most trials.
+        minutes: Most device-minutes, summed over trials and workers.
+        epochs: Most epochs of a trial.
+        pruning: Whether weak trials are stopped early.
+        warm_start: Whether earlier studies are reused.
+        seed: Trial `n` is trained with seed `seed + n`.
+        max_failed_fraction: See `MAX_FAILED_FRACTION`.
+    """
+
+    approach: str
+    dataset: str
+    data_hash: str
+    space: list[dict[str, Any]] = field(default_factory=list)
+    algorithm: str
+    trials: int
+    minutes: float
+    epochs: int
+    pruning: bool = True
+    warm_start: bool = False
+    seed: int = 0
+    max_failed_fraction: float = MAX_FAILED_FRACTION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `spec.json`."""
+        space = json.loads(json.dumps(self.space))
+        space_hash = Space.from_json(space).content_hash if space else ""
+        return {"schema": 1, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
+
+
+class Study:
+    """One study in a store. Made by `create_or_open` and `open`.
+
+    Attributes:
+        name: Under the study root.
+        spec: Content of `spec.json` without its nonce.
+        store: The study's own store.
+        timing: How patient it is.
+    """
+
+    def __init__(self, store: Store, name: str, spec: dict[str, Any], timing: Timing) -> None:
+        self.name = name
+        self.spec = {key: value for key, value in spec.items() if key != "nonce"}
+        self.store = store
+        self.timing = timing
+        self._records = Records()
+        self._liveness = Liveness(timing)
+        self._renewed: tuple[float, float] | None = None
+        self._reused: tuple[Trial, ...] | None = None
+
+    @classmethod
+    def create_or_open(cls, root: Store, name: str, spec: StudySpec, *, timing: Timing | None = None) -> Self:
+        """Create a study, or attach to one that was asked to do the same.
+
+        Raises:
+            ParameterError: The name holds a study with another spec; the error lists what differs.
+        """
+        wanted = spec.to_json()
+        (root / name).create(names.SPEC, encode(wanted))
+        study = cls.open(root, name, timing=timing)
+        differing = [key for key in sorted({*wanted, *study.spec}) if wanted.get(key) != study.spec.get(key)]
+        if differing:
+            shown = (f"{key} was {_short(study.spec.get(key))} and is {_short(wanted.get(key))}" for key in differing)
+            raise ParameterError(
+                f"study {root.uri}/{name} must be continued with what it was created with; {', '.join(shown)}."
+                " Restore that or start a new study"
+            )
+        return study
+
+    @classmethod
+    def open(cls, root: Store, name: str, *, timing: Timing | None = None) -> Self:
+        """Open a study that exists; raise `DataError` where there is none."""
+        store = root / name
+        try:
+            spec = decode(store.read(names.SPEC), f"{store.uri}/{names.SPEC}")
+        except ObjectNotFoundError as error:
+            raise DataError(
+                f"study {store.uri} must exist; got no {names.SPEC} there. Check its name and the study root"
+            ) from error
+        if spec.get("schema") != 1:
+            raise DataError(
+                f"study {store.uri} must have schema 1; got {spec.get('schema')!r}. Use the version it was made with"
+            )
+        return cls(store, name, spec, timing or Timing())
+
+    def refresh(self, store: Store | None = None) -> None:
+        """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
+        start = self.timing.clock()
+        self._records.refresh(store or self.store)
+        for record in self._unfinished():
+            self._liveness.observe(record.number, record.epoch, record.beat)
+        end = self.timing.clock()
+        self._renewed = (end, end - start)
+
+    def refresh_if_due(self) -> bool:
+        """Refresh unless that would cost more than `STORE_SHARE` of the time; return whether it did."""
+        if self._renewed is not None:
+            at, cost = self._renewed
+            if self.timing.clock() - at < min(cost / STORE_SHARE, 2 * self.timing.beat_seconds):
+                return False
+        self.refresh()
+        return True
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return Space.from_json(self.spec["space"])
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long to wait before looking again, so that looking costs next to nothing."""
+        _, cost = self._renewed or (0.0, 0.0)
+        return min(max(cost / STORE_SHARE, 0.05), self.timing.poll_seconds)
+
+    def ledger(self) -> Ledger:
+        """Return the study as it stands, read anew."""
+        self.refresh()
+        return self.known()
+
+    def known(self) -> Ledger:
+        """Return the study as of the last refresh."""
+        if self._reused is None:
+            self._reused = self._read_reused()
+        trials = tuple(record.trial() for record in self._records.trials.values())
+        return Ledger(name=self.name, spec=self.spec, trials=trials, reused=self._reused or ())
+
+    def is_finished(self) -> bool:
+        """Return whether no trial is left to start, run or take over, as of now."""
+        self.refresh()
+        return self._is_finished()
+
+    def _is_finished(self) -> bool:
+        if self.is_stopped():
+            return True
+        unfinished = self._unfinished()
+        if self._is_used_up():
+            return not any(record.epoch for record in unfinished)
+        return len(self._records.trials) >= self.spec["trials"] and not unfinished
+
+    def is_stopped(self) -> bool:
+        """Return whether too many trials failed, as of the last refresh."""
+        failed = sum(r.result is not None and r.result["status"] == "failed" for r in self._records.trials.values())
+        return failed > max(1, self.spec["max_failed_fraction"] * self.spec["trials"])
+
+    def _is_used_up(self) -> bool:
+        return sum(r.device_seconds for r in self._records.trials.values()) >= 60 * self.spec["minutes"]
+
+    def _unfinished(self) -> list[TrialRecord]:
+        return [record for record in self._records.trials.values() if record.result is None]
+
+    def claim_next(self, worker: str, suggest: Suggest) -> Claim | None:
+        """Claim the lowest trial that nobody works on, else a new one within the budget.
+
+        Args:
+            worker: Name of the claimant.
+            suggest: Called for a new trial.
+
+        Returns:
+            The claim; None where others work on everything that is left, or nothing is left.
+        """
+        self.refresh_if_due()
+        while not self.is_stopped():
+            failpoint("before-claim")
+            for record in self._unfinished():
+                if claim := self._claim_known(record, worker):
+                    return claim
+            if self._is_used_up() or len(self._records.trials) >= self.spec["trials"]:
+                return None
+            number = max(self._records.trials, default=-1) + 1
+            ledger = self.known()
+            hyperparameters, reused_from = suggest(number, ledger)
+            params = {
+                "hyperparameters": hyperparameters,
+                "seed": (self.spec["seed"] + number) % 2**31,
+                "based_on": [t.number for t in ledger.trials if t.is_finished],
+                "reused_from": reused_from,
+                "worker": worker,
+            }
+            if self.store.create(names.params_key(number), encode(params)):
+                record = TrialRecord(number, params=params)
+                self._records.add(record)
+                if claim := self._claim(record, worker):
+                    return claim
+            self.refresh()
+        return None
+
+    def _claim_known(self, record: TrialRecord, worker: str) -> Claim | None:
+        """Claim a trial that was never claimed or whose owner is gone; None while it lives."""
+        if record.epoch == 0:
+            return None if self._is_used_up() else self._claim(record, worker)
+        gone = record.is_released or is_gone(record.claim.get("process", {}))
+        if not gone and not self._liveness.is_stale(record.number, record.epoch):
+            return None
+        failpoint("stale")
+        if record.deaths >= MAX_ATTEMPTS:
+            self._give_up(record)
+            return None
+        return self._claim(record, worker)
+
+    def _claim(self, record: TrialRecord, worker: str) -> Claim | None:
+        epoch, nonce = record.epoch + 1, uuid.uuid4().hex
+        body = {
+            "nonce": nonce,
+            "worker": worker,
+            "process": process_identity(),
+            "started": time.time(),
+            "deaths": record.deaths if record.epoch else 0,
+        }
+        won = self.store.create(names.claim_key(record.number, epoch), encode(body))
+        failpoint("claim-sent")
+        record.epoch, record.claim = epoch, body if won else {}
+        self._liveness.observe(record.number, epoch, None)
+        if not won:
+            return None
+        if epoch > 1:
+            log.info("trial %d: taken over, attempt %d", record.number, epoch)
+            failpoint("taken-over")
+        failpoint("claimed")
+        return Claim(
+            number=record.number,
+            epoch=epoch,
+            nonce=nonce,
+            worker=worker,
+            hyperparameters=record.params["hyperparameters"],
+            seed=record.params["seed"],
+            based_on=tuple(record.params["based_on"]),
+            reused_from=record.params["reused_from"],
+            spent_seconds=record.device_seconds,
+            claimed=self.timing.clock(),
+        )
+
+    def _give_up(self, record: TrialRecord) -> None:
+        """Record a trial that outlived no worker."""
+        trial = dataclasses.replace(
+            record.trial(), status="failed", score=None, error=f"worker died {record.deaths} times"
+        )
+        self._accept(trial)
+        log.warning("trial %d: failed: %s", record.number, trial.error)
+
+    def owns(self, claim: Claim) -> bool:
+        """Return whether nobody took the trial over, as of the last refresh."""
+        record = self._records.trials.get(claim.number)
+        return record is None or (record.epoch <= claim.epoch and record.result is None)
+
+    def beat(
+        self,
+        claim: Claim,
+        count: int,
+        scores: tuple[float, ...],
+        device_seconds: float,
+        *,
+        store: Store,
+        released: bool = False,
+    ) -> None:
+        """Overwrite the claim's heartbeat.
+
+        Args:
+            claim: Whose.
+            count: Higher each time.
+            scores: Validation accuracy after each epoch so far.
+            device_seconds: Of this claim so far.
+            store: The study's store with a deadline fit for heartbeats.
+            released: The owner gives the trial back, so that another need not wait.
+        """
+        body = {
+            "beat": count,
+            "epoch": claim.epoch,
+            "scores": scores,
+            "device_seconds": claim.spent_seconds + device_seconds,
+            "released": released,
+            "nonce": claim.nonce,
+        }
+        store.write(names.heartbeat_key(claim.number, claim.epoch), encode(body))
+
+    def anticipate(self, trial: Trial) -> None:
+        """Count a result in before it is posted, so that the next suggestion knows it."""
+        self._records.add(dataclasses.replace(self._records.trials[trial.number], result=dataclasses.asdict(trial)))
+
+    def finish(self, trial: Trial) -> Trial:
+        """Post the result of a claimed trial; return the accepted one, which another worker may have posted before."""
+        accepted = self._accept(trial)
+        failpoint("result-sent")
+        if accepted is not trial:
+            log.info("trial %d: already done by %s", trial.number, accepted.worker)
+        return accepted
+
+    def _accept(self, trial: Trial) -> Trial:
+        body, key = dataclasses.asdict(trial), names.result_key(trial.number)
+        won = self.store.create(key, encode(body))
+        record = dataclasses.replace(
+            self._records.trials[trial.number], result=body if won else decode(self.store.read(key), key)
+        )
+        self._records.add(record)
+        return trial if won else record.trial()
+
+    def checkpoints(self, part: str, *, writer: str = "", binding: dict[str, Any] | None = None) -> Checkpoints:
+        """Return the checkpoints of a part of the study, for example `replicates/17`, bound to the study's spec."""
+        return Checkpoints(
+            self.store / part, writer=writer, binding={"spec": self.spec, "part": part, **(binding or {})}
+        )
+
+    def trial_checkpoints(self, claim: Claim) -> Checkpoints:
+        """Return the checkpoints of a claimed trial, those of its former owners included."""
+        return self.checkpoints(
+            names.checkpoints_key(claim.number),
+            writer=f"{claim.epoch:04d}",
+            binding={"hyperparameters": claim.hyperparameters, "seed": claim.seed},
+        )
+
+    def reuse(self, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a warm start found, the same for every worker: the first one's answer is kept.
+
+        Args:
+            find: Gives JSON values with `told`, a list of trials, among them.
+        """
+        try:
+            return decode(self.store.read(names.REUSED), names.REUSED)
+        except ObjectNotFoundError:
+            self.store.create(names.REUSED, encode(find()))
+            return decode(self.store.read(names.REUSED), names.REUSED)
+
+    def _read_reused(self) -> tuple[Trial, ...] | None:
+        try:
+            rows = decode(self.store.read(names.REUSED), names.REUSED)["told"]
+        except ObjectNotFoundError:
+            return None if self.spec["warm_start"] else ()
+        return tuple(Trial(**{**r, "scores": tuple(r["scores"]), "based_on": tuple(r["based_on"])}) for r in rows)
+
+    def collect(self, min_age_seconds: float = 7 * 86400.0) -> None:
+        """Delete the checkpoints of finished trials and what killed writers left; a store that forbids it keeps them.
+
+        Args:
+            min_age_seconds: Of temporary files, which a slow writer may still hold.
+        """
+        self.refresh()
+        try:
+            for record in self._records.trials.values():
+                if record.result is not None:
+                    for key in sorted(record.checkpoints, key=lambda key: not key.endswith("manifest.json")):
+                        self.store.delete(key)
+            self.store.sweep(min_age_seconds)
+        except PermissionDeniedError as error:
+            log.warning("checkpoints of finished trials are kept: %s", error)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

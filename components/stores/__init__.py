@@ -1,0 +1,69 @@
+"""One small interface to a local directory, Google Cloud Storage and S3-compatible stores."""
+
+import re
+import uuid
+from urllib.parse import unquote, urlsplit
+
+from components.errors import ConfigurationError, ParameterError
+from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, Store
+
+__all__ = ["ObjectNotFoundError", "Store", "check_store", "open_store"]
+
+CHECK_SECONDS = 30.0
+
+
+def open_store(uri: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> Store:
+    """Return the store that a URI names; nothing is asked of it yet.
+
+    Args:
+        uri: `gs://bucket/prefix`, `s3://bucket/prefix`, `file:///directory` or a path.
+        deadline_seconds: How long its calls are repeated.
+
+    Raises:
+        ParameterError: The URI is not one of these.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        scheme, rest = "file", uri
+    if not rest.strip("/") and rest != "/":
+        raise ParameterError(f"store must be gs://bucket/prefix, s3://bucket/prefix or a directory; got {uri!r}")
+    if scheme == "file":
+        from components.stores.local import LocalStore
+
+        return LocalStore(unquote(urlsplit(uri).path) if separator else rest)
+    bucket, _, prefix = rest.partition("/")
+    if scheme not in ("gs", "s3") or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
+        shown = re.sub(r"//[^/@]*@", "//***@", uri)
+        raise ParameterError(f"store must be gs://bucket/prefix, s3://bucket/prefix or a directory; got {shown!r}")
+    prefix = "/".join(part for part in prefix.split("/") if part)
+    if scheme == "gs":
+        from components.stores.gcs import GcsStore
+
+        return GcsStore(bucket, prefix, deadline_seconds=deadline_seconds)
+    from components.stores.s3 import S3Store
+
+    return S3Store(bucket, prefix, deadline_seconds=deadline_seconds)
+
+
+def check_store(store: Store) -> None:
+    """Write, create twice, read, list and delete a probe object: what a study needs, before anything is spent.
+
+    Raises:
+        ConfigurationError: The store ignores create-if-absent, or there is no such bucket.
+        PermissionDeniedError: One of the permissions is missing.
+        UnavailableError: The store did not answer within 30 s.
+    """
+    probe = store.with_deadline(CHECK_SECONDS)
+    key = f".probe/{uuid.uuid4().hex}"
+    first = probe.create(key, b"first")
+    second = probe.create(key, b"second")
+    content, listed = probe.read(key), probe.list(".probe/")
+    probe.write(key, b"third")
+    probe.delete(key)
+    if not first or second or content != b"first":
+        raise ConfigurationError(
+            f"{store.uri} must honour create-if-absent; got a second writer that overwrote the first. Use a store with"
+            " conditional writes (Cloud Storage, S3, MinIO, a recent SeaweedFS, or a local directory)"
+        )
+    if key not in listed:
+        raise ConfigurationError(f"{store.uri} must list what was just written; got a listing without it")

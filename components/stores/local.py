@@ -1,0 +1,154 @@
+"""A store in a local directory: each object is a file, linked into its place so that creation is atomic and durable."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.errors import PermissionDeniedError, StorageError
+from components.stores.contract import ObjectNotFoundError, checked_key
+
+TEMPORARY = ".tmp-"
+
+
+class LocalStore:
+    """Keys are paths under a directory.
+
+    Creation writes a temporary file beside its place, syncs it and links it there: `link` fails where a name exists and
+    is atomic on local file systems and on NFS.
+
+    Args:
+        directory: Root of the keys; made on the first write.
+    """
+
+    def __init__(self, directory: Path | str) -> None:
+        self.directory = Path(directory).absolute()
+        self.uri = str(self.directory)
+
+    def __truediv__(self, prefix: str) -> LocalStore:
+        return LocalStore(self.directory / checked_key(prefix))
+
+    def with_deadline(self, seconds: float) -> LocalStore:  # noqa: ARG002 (a disk answers or fails)
+        """Return this store."""
+        return self
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write an object if there is none of this key."""
+        path = self._path(key)
+        with self._failing("write", path), self._temporary(path, data, durable=True) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # Over NFS the answer to a link that was made can be lost and the call repeated.
+                if temporary.stat().st_nlink != 2:
+                    return False
+            _sync_directory(path.parent)
+        return True
+
+    def read(self, key: str) -> bytes:
+        """Return an object's content."""
+        path = self._path(key)
+        try:
+            with self._failing("read", path):
+                return path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise ObjectNotFoundError(f"{self.uri}/{key}") from None
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write an object whatever was there."""
+        path = self._path(key)
+        with self._failing("write", path), self._temporary(path, data, durable=False) as temporary:
+            temporary.replace(path)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Return all keys that start with the prefix, sorted."""
+        start = self.directory / prefix.rpartition("/")[0]
+        skip = len(str(self.directory)) + 1
+        found = []
+        for directory, _, names in os.walk(start, onerror=self._walk_failed):
+            found += [f"{directory}/{name}"[skip:] for name in names if not name.startswith(TEMPORARY)]
+        return sorted(key for key in found if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """Remove an object and the directories it leaves empty."""
+        path = self._path(key)
+        with self._failing("delete", path):
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                return
+            for parent in path.relative_to(self.directory).parents[:-1]:
+                try:
+                    (self.directory / parent).rmdir()
+                except OSError:
+                    break
+
+    def sweep(self, min_age_seconds: float) -> None:
+        """Remove temporary files that no writer has touched for so long."""
+        for directory, _, names in os.walk(self.directory):
+            for name in names:
+                path = Path(directory, name)
+                try:
+                    if name.startswith(TEMPORARY) and time.time() - path.stat().st_mtime >= min_age_seconds:
+                        path.unlink()
+                except FileNotFoundError:
+                    continue
+
+    def _path(self, key: str) -> Path:
+        return self.directory / checked_key(key)
+
+    def _walk_failed(self, error: OSError) -> None:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            with self._failing("list", Path(error.filename)):
+                raise error
+
+    @contextmanager
+    def _temporary(self, path: Path, data: bytes, *, durable: bool) -> Iterator[Path]:
+        """Hold the content in a file beside its place, gone at the end."""
+        temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+        for attempt in range(20):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                break
+            except FileNotFoundError:
+                # Another process deleted the last object of the directory just now.
+                if attempt == 19:
+                    raise
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                if durable:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _failing(self, action: str, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise PermissionDeniedError(
+                f"{path} must allow this user to {action}; got {error.strerror}. Change its owner or mode"
+            ) from error
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise
+        except OSError as error:
+            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the disk"
+            raise StorageError(f"{path} must be possible to {action}; got {error.strerror}. {remedy}") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name in the directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,122 @@
+"""A toy approach: trains in milliseconds, deterministic, resumable; and a sampler that needs no framework."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+
+from components.data.contract import DatasetInfo, TrainData
+from components.failpoints import failpoint
+from components.models.contract import FitResult, TrialDivergedError, TrialOutOfMemoryError
+from components.parameters import SearchSettings
+from components.search.claims import Timing
+from components.search.space import Parameter, Space
+
+SPACE = Space(
+    (Parameter(name="x", low=0.0, high=1.0, default=0.5), Parameter(name="kind", choices=("a", "b"), default="a"))
+)
+QUICK = Timing(
+    beat_seconds=0.1,
+    ttl_seconds=0.4,
+    margin_seconds=0.1,
+    poll_seconds=0.05,
+    checkpoint_seconds=0.0,
+    checkpoint_share=float("inf"),
+    term_seconds=5.0,
+)
+"""Patience of workers whose trials last milliseconds."""
+
+
+def train_data(content_hash="0" * 64):
+    """Four black images."""
+    info = DatasetInfo(
+        name="toy",
+        classes=("a", "b"),
+        counts={"train": 2, "validation": 2},
+        source="",
+        checksums={},
+        content_hash=content_hash,
+    )
+    zeros = np.zeros(4, np.int64)
+    return TrainData(
+        images=np.zeros((4, 2, 2, 1), np.uint8), labels=zeros, split=np.array([0, 0, 1, 1], np.uint8), info=info
+    )
+
+
+def settings(**changes):
+    """Settings of a small search without pruning and warm start."""
+    values = {
+        "trials": 5,
+        "minutes": 60.0,
+        "workers": 1,
+        "epochs": 3,
+        "pruning": False,
+        "warm_start": False,
+        "mlp_algorithm": "random",
+        "resnet18_algorithm": "random",
+        "space": "described",
+        "seed": 0,
+    }
+    return SearchSettings(**{**values, **changes})
+
+
+def score(hyperparameters, epoch):
+    """Validation accuracy of the toy after an epoch."""
+    return round((1 - abs(hyperparameters["x"] - 0.3)) * (1 - 0.5**epoch), 6)
+
+
+class ToyTrainer:
+    """Sleeps through its epochs; goes wrong on request."""
+
+    epoch_seconds = 0.0
+    faults: dict = {}
+    fits: list = []
+    """(seed, first epoch) of every call."""
+
+    def __init__(self, train_data, *, require_gpu=False, weights=""):
+        pass
+
+    def fit(self, hyperparameters, *, epochs, seed, on_epoch=None, resume=None, keep_weights=True):
+        first = int(resume["epoch"]) + 1 if resume else 1
+        self.fits.append((seed, first))
+        scores = [score(hyperparameters, epoch) for epoch in range(1, first)]
+        start = time.monotonic()
+        for epoch in range(first, epochs + 1):
+            time.sleep(self.epoch_seconds)
+            failpoint("mid-epoch")
+            fault = self.faults.get(seed)
+            if fault == "diverge":
+                raise TrialDivergedError("loss became nan", tuple(scores))
+            if fault == "oom":
+                raise TrialOutOfMemoryError("device is full")
+            if fault == "bug":
+                raise ValueError("shapes do not fit")
+            if callable(fault):
+                fault(epoch)
+            scores.append(score(hyperparameters, epoch))
+            state = {"epoch": np.array(epoch), "weights": np.full(3, epoch, np.float32)}
+            if on_epoch and not on_epoch(epoch, scores[-1], lambda state=state: state):
+                break
+        return FitResult(
+            scores=tuple(scores),
+            device_seconds=time.monotonic() - start,
+            peak_memory_bytes=1000,
+            num_parameters=3,
+            weights={},
+        )
+
+
+APPROACH = SimpleNamespace(APPROACH="mlp", SPACES={"described": SPACE}, Trainer=ToyTrainer)
+
+
+class RandomSampler:
+    """Draws from the space by study seed and trial number alone."""
+
+    def __init__(self, approach, algorithm, space, seed, *, seeds=()):
+        self.seed, self.seeds = seed, seeds
+
+    def suggest(self, number, trials, reused=()):
+        if number < len(self.seeds):
+            return dict(self.seeds[number])
+        generator = np.random.default_rng([self.seed, number])
+        return {"x": float(generator.uniform()), "kind": str(generator.choice(["a", "b"]))}
