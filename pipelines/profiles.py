@@ -178,7 +178,8 @@ def load_profile(name_or_path: str) -> ClusterProfile:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path} must be a readable YAML file; got {error}. Repair the file") from error
+        found = " ".join(str(error).split())
+        raise ConfigurationError(f"{path} must be a readable YAML file; got {found}. Repair the file") from error
     return parse_profile(path.stem, values, str(path))
 
 
