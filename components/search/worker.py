@@ -1,6 +1,5 @@
 """One worker of a study: claims trials, trains them, posts what came of them, until nothing is left to do."""
 
-import dataclasses
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import ModuleType
@@ -18,6 +17,7 @@ from components.search.space import Value
 from components.search.study import Study, StudySpec
 from components.search.termination import Termination
 from components.search.trial import Ledger, Trial
+from components.search.warm_start import find_reusable
 from components.stores import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ def run_worker(
     spec = study_spec(approach, train_data, settings)
     study = Study.create_or_open(root, name, spec, timing=timing)
     if not study.is_finished():
-        seeds = _reused_seeds(study, root) if settings.warm_start else []
+        reused = _warm_start(study, root)
         with Termination(timing.term_seconds) as termination, Pulse(study) as pulse:
-            _Worker(study, approach, train_data, seeds, worker, require_gpu, pulse, termination).run()
+            _Worker(study, approach, train_data, reused, worker, require_gpu, pulse, termination).run()
         study.collect()
     ledger = study.known()
     best = ledger.best()
@@ -95,20 +95,21 @@ def study_spec(approach: ModuleType, train_data: TrainData, settings: SearchSett
     )
 
 
-def _reused_seeds(study: Study, root: Store) -> list[dict[str, Value]]:
-    """Return the hyperparameters to begin with, after the study's first worker looked for earlier studies."""
-    from components.search.warm_start import find_reusable
+def _warm_start(study: Study, root: Store) -> dict[str, Any]:
+    """Return what earlier studies tell this one; its first worker looked for them, all use what that one found."""
+    if not study.spec["warm_start"]:
+        return {"seeds": [], "origins": []}
 
     def find() -> dict[str, Any]:
-        found = find_reusable(
+        return find_reusable(
             root,
             approach=study.spec["approach"],
             dataset=study.spec["dataset"],
             data_hash=study.spec["data_hash"],
             space=study.space,
             exclude=study.name,
-        )
-        return {"told": [dataclasses.asdict(trial) for trial in found.told], "seeds": list(found.seeds)}
+            epochs=study.spec["epochs"],
+        ).to_json()
 
     reused = study.reuse(find)
     log.info(
@@ -117,7 +118,7 @@ def _reused_seeds(study: Study, root: Store) -> list[dict[str, Value]]:
         len(reused["told"]),
         len(reused["seeds"]),
     )
-    return reused["seeds"]
+    return reused
 
 
 class _Worker:
@@ -128,7 +129,7 @@ class _Worker:
         study: Study,
         approach: ModuleType,
         train_data: TrainData,
-        seeds: list[dict[str, Value]],
+        reused: dict[str, Any],
         name: str,
         require_gpu: bool,
         pulse: Pulse,
@@ -137,7 +138,7 @@ class _Worker:
         self._study = study
         self._approach = approach
         self._train_data = train_data
-        self._seeds = seeds
+        self._seeds, self._origins = reused["seeds"], reused["origins"]
         self._name = name
         self._require_gpu = require_gpu
         self._pulse = pulse
@@ -180,7 +181,7 @@ class _Worker:
                 spec["approach"], spec["algorithm"], self._study.space, spec["seed"], seeds=self._seeds
             )
         hyperparameters = self._sampler.suggest(number, ledger.trials, ledger.reused)
-        return hyperparameters, "warm start" if number < len(self._seeds) else ""
+        return hyperparameters, self._origins[number] if number < len(self._seeds) else ""
 
     def _make_trainer(self) -> Trainer:
         if self._trainer is None:

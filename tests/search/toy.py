@@ -2,6 +2,7 @@
 
 import time
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,14 +70,14 @@ class ToyTrainer:
     """Sleeps through its epochs; goes wrong on request."""
 
     epoch_seconds = 0.0
-    faults: dict = {}
-    fits: list = []
+    faults: ClassVar[dict] = {}
+    fits: ClassVar[list] = []
     """(seed, first epoch) of every call."""
 
     def __init__(self, train_data, *, require_gpu=False, weights=""):
         pass
 
-    def fit(self, hyperparameters, *, epochs, seed, on_epoch=None, resume=None, keep_weights=True):
+    def fit(self, hyperparameters, *, epochs, seed, on_epoch=None, resume=None, keep_weights=True):  # noqa: ARG002
         first = int(resume["epoch"]) + 1 if resume else 1
         self.fits.append((seed, first))
         scores = [score(hyperparameters, epoch) for epoch in range(1, first)]
@@ -112,10 +113,10 @@ APPROACH = SimpleNamespace(APPROACH="mlp", SPACES={"described": SPACE}, Trainer=
 class RandomSampler:
     """Draws from the space by study seed and trial number alone."""
 
-    def __init__(self, approach, algorithm, space, seed, *, seeds=()):
+    def __init__(self, approach, algorithm, space, seed, *, seeds=()):  # noqa: ARG002
         self.seed, self.seeds = seed, seeds
 
-    def suggest(self, number, trials, reused=()):
+    def suggest(self, number, trials, reused=()):  # noqa: ARG002
         if number < len(self.seeds):
             return dict(self.seeds[number])
         generator = np.random.default_rng([self.seed, number])
