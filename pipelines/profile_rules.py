@@ -16,7 +16,10 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     "namespace": (r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a DNS label of lower-case letters, digits and dashes"),
     "experiment": (r"[^\x00-\x1f]{1,128}", "a name of 1 to 128 characters"),
     "service_account": (f"({_NAME})?", "the name of a Kubernetes service account"),
-    "registry": (r"[a-z0-9][-a-z0-9.:_/]*[a-z0-9]", "a registry's host and path in lower case, without a scheme"),
+    "registry": (
+        r"[a-z0-9][-a-z0-9.]*(:[0-9]+)?(/[a-z0-9][-a-z0-9._]*)*",
+        "a registry's host and path in lower case, without a scheme",
+    ),
     "image_pull_policy": ("Always|IfNotPresent|Never", "Always, IfNotPresent or Never"),
     "study_root": (_STORE, "gs://BUCKET/PREFIX or s3://BUCKET/PREFIX without a slash at the end"),
     "pipeline_root": (f"({_STORE})?", "gs://BUCKET/PREFIX or s3://BUCKET/PREFIX without a slash at the end, or empty"),
@@ -85,7 +88,7 @@ def check(
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             problems.add(f"{label} must be a known field{f' ({near[0]}?)' if near else ''}; got {name!r}")
-        elif rule := _broken_rule(name, value):
+        elif rule := _broken_rule(name, value, where):
             problems.add(f"{label} must be {rule}; got {value!r}")
         else:
             checked[name] = tuple(value) if isinstance(value, list) else value
@@ -95,7 +98,7 @@ def check(
     return checked
 
 
-def _broken_rule(name: str, value: Any) -> str:
+def _broken_rule(name: str, value: Any, where: str) -> str:
     """Return the rule that a field's value breaks, "" for none."""
     if name in _NUMBERS:
         low, high = _NUMBERS[name]
@@ -114,7 +117,7 @@ def _broken_rule(name: str, value: Any) -> str:
         )
     if name in ("node_selector", "environment"):
         return "" if _is_text_mapping(value) else "a mapping of text to text (numbers and true in quotes)"
-    if name == "keys" or (name == "steps" and isinstance(value, list)) or name == "image_pull_secrets":
+    if name in ("keys", "image_pull_secrets") or (name == "steps" and where.startswith("secrets")):
         good = isinstance(value, list) and all(isinstance(entry, str) and entry for entry in value)
         return "" if good else "a list of names"
     if name == "secrets":
