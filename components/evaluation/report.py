@@ -1,12 +1,17 @@
 """The report step's work: a run's evaluations become one self-contained page, `summary.json` and a short Markdown."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from components.evaluation.history import remember
+from components.evaluation.overview import overview
+from components.evaluation.page import page
 from components.evaluation.results import collect, summarise
+from components.evaluation.text import approach_name, clean, duration, p_value
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -38,17 +43,32 @@ def write_report(
 
     Returns:
         The content of `summary.json`.
+
+    Raises:
+        DataError: An input cannot be read, or two evaluations were made on different images.
     """
     results = collect(evaluation_dirs, ingest_report_dirs, test_dirs)
     summary = summarise(results, parameters)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("report.html").render(datasets=results)
-    for path in filter(None, (html_path, summary_path, markdown_path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    html_path.write_text(page, encoding="utf-8")
-    summary_path.write_text(json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    created = datetime.now(UTC)
+    runs, note = remember(history, str(run.get("id", "")), created, summary)
+    html = render(page(results, parameters, run, runs, note, created))
+    written = {summary_path: json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n", html_path: html}
     if markdown_path:
-        markdown_path.write_text("\n".join(r.verdict for r in results) + "\n", encoding="utf-8")
+        written[markdown_path] = overview(results, run)
+    for path, text in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return summary
+
+
+def render(variables: dict[str, Any]) -> str:
+    """Return the report's page; every text is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clean": clean, "approach": approach_name, "duration": duration, "p_value": p_value}
+    return environment.get_template("report.html").render(variables)
