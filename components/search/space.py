@@ -103,6 +103,14 @@ class Parameter:
             low, high = self.low, self.high
         return self.conform(low * (high / low) ** fraction if self.log else low + (high - low) * fraction)
 
+    def fraction(self, value: Value) -> float:
+        """Return where on the range (0 to 1) a value lies, on the parameter's own scale."""
+        if self.choices:
+            return self.choices.index(value) / max(len(self.choices) - 1, 1)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     @property
     def grid(self) -> tuple[Value, ...]:
         """All values of a choice or an integer; empty for a float."""

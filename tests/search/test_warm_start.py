@@ -1,0 +1,170 @@
+import json
+
+import numpy as np
+import pytest
+
+from components.search.space import Parameter, Space
+from components.search.study import Study, StudySpec
+from components.search.trial import Trial
+from components.search.warm_start import MAX_SEEDS, MAX_TOLD, find_reusable
+from components.stores import open_store
+
+SPACE = Space(
+    (
+        Parameter(name="optimizer", choices=("SGD", "Adam"), default="Adam"),
+        Parameter(name="momentum", low=0.1, high=0.9, default=0.9, only_if=("optimizer", ("SGD",))),
+        Parameter(name="rate", low=1e-4, high=1e-1, log=True, default=1e-3),
+    )
+)
+OTHER_SPACE = Space((Parameter(name="rate", low=1e-4, high=1e-2, log=True, default=1e-3), SPACE.parameters[0]))
+
+
+@pytest.fixture
+def root(tmp_path):
+    """An empty study root."""
+    return open_store(str(tmp_path))
+
+
+def add_study(root, name, results, *, data_hash="this", space=SPACE, approach="mlp", dataset="shoes", epochs=20):
+    """A study whose trials had these (hyperparameters, status, score)."""
+    spec = StudySpec(
+        approach=approach,
+        dataset=dataset,
+        data_hash=data_hash,
+        space=space.to_json(),
+        algorithm="random",
+        trials=len(results) + 1,
+        minutes=60.0,
+        epochs=epochs,
+        max_failed_fraction=1.0,
+    )
+    study = Study.create_or_open(root, name, spec)
+    for values, status, score in results:
+        claim = study.claim_next("worker-0", lambda *_, values=values: (values, ""))
+        trial = Trial(number=claim.number, status=status, hyperparameters=values, score=score, device_seconds=1.0)
+        study.anticipate(trial)
+        study.finish(trial)
+    return study
+
+
+def find(root, **changed):
+    wanted = {"approach": "mlp", "dataset": "shoes", "data_hash": "this", "space": SPACE, "exclude": "new"} | changed
+    return find_reusable(root, **wanted)
+
+
+def test_nothing_to_reuse_is_no_problem(root):
+    """An empty root, or one with only the new study itself, gives nothing."""
+    assert ((), ()) == (find(root).told, find(root).seeds)
+    add_study(root, "new", [({"optimizer": "Adam", "rate": 0.1}, "completed", 0.9)])
+    assert ((), ()) == (find(root).told, find(root).seeds)
+
+
+def test_the_same_data_and_space_are_told_again(root):
+    """Completed, pruned and diverged trials count as known; failures say nothing; the best is tried again first."""
+    add_study(
+        root,
+        "last-week",
+        [
+            ({"optimizer": "Adam", "rate": 0.001}, "completed", 0.8),
+            ({"optimizer": "Adam", "rate": 0.002}, "pruned", 0.9),
+            ({"optimizer": "Adam", "rate": 0.1}, "diverged", None),
+            ({"optimizer": "SGD", "momentum": 0.5, "rate": 0.01}, "failed", None),
+        ],
+    )
+    found = find(root)
+
+    assert [("last-week/1", 0.9), ("last-week/0", 0.8), ("last-week/2", None)] == [
+        (t.reused_from, t.score) for t in found.told
+    ]
+    assert ({"optimizer": "Adam", "rate": 0.002},) == found.seeds
+    assert ("last-week/1",) == found.origins
+
+
+def test_other_data_only_seeds_the_first_suggestions(root):
+    """With another dataset hash no score is believed; each study's best is tried first, the better one earlier."""
+    add_study(root, "january", [({"optimizer": "Adam", "rate": 0.002}, "completed", 0.8)], data_hash="old")
+    add_study(
+        root,
+        "february",
+        [
+            ({"optimizer": "Adam", "rate": 0.05}, "completed", 0.5),
+            ({"optimizer": "SGD", "momentum": 0.5, "rate": 0.01}, "completed", 0.9),
+        ],
+        data_hash="older",
+    )
+    found = find(root)
+
+    assert () == found.told
+    assert ({"optimizer": "SGD", "momentum": 0.5, "rate": 0.01}, {"optimizer": "Adam", "rate": 0.002}) == found.seeds
+    assert ("february/1", "january/0") == found.origins
+
+
+def test_another_space_seeds_what_fits(root):
+    """Best values of another space are moved into this one; what does not exist there takes its default."""
+    add_study(root, "narrow", [({"rate": 0.01, "optimizer": "Adam"}, "completed", 0.9)], space=OTHER_SPACE)
+
+    assert ({"optimizer": "Adam", "rate": 0.01},) == find(root).seeds
+    wide = Space(
+        (Parameter(name="rate", low=0.02, high=0.5, default=0.1), Parameter(name="k", low=1, high=3, default=2))
+    )
+    assert ({"rate": 0.02, "k": 2},) == find(root, space=wide).seeds
+
+
+def test_another_number_of_epochs_only_seeds(root):
+    """Scores after five epochs do not compare with scores after twenty."""
+    add_study(root, "short", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)], epochs=5)
+
+    assert (1, 1) == (len(find(root).told), len(find(root).seeds))
+    assert (0, 1) == (len(find(root, epochs=20).told), len(find(root, epochs=20).seeds))
+
+
+@pytest.mark.parametrize("changed", [{"approach": "resnet18"}, {"dataset": "bags"}])
+def test_other_approaches_and_datasets_are_left_alone(root, changed):
+    """Nothing is taken over from another approach or another dataset."""
+    add_study(root, "other", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)], **changed)
+
+    assert ((), ()) == (find(root).told, find(root).seeds)
+
+
+def test_equal_bests_are_one_seed_and_seeds_are_few(root):
+    """The same setting is not tried twice, and no more than a few trials are spent on the past."""
+    for number in range(6):
+        values = {"optimizer": "Adam", "rate": 0.01 * max(number, 1)}
+        add_study(root, f"study-{number}", [(values, "completed", 0.9 - 0.01 * number)], data_hash=f"old-{number}")
+    found = find(root)
+
+    assert [0.01, 0.02, 0.03] == [values["rate"] for values in found.seeds]
+    assert MAX_SEEDS == len(found.origins)
+
+
+def test_long_histories_are_thinned(root):
+    """Many trials are cut to a fixed number that still holds the best and some of the worst."""
+    rng = np.random.default_rng(0)
+    results = [(SPACE.sample(rng), "completed", float(score)) for score in rng.permutation(150) / 150]
+    add_study(root, "long", results)
+    scores = [t.score for t in find(root).told]
+
+    assert MAX_TOLD == len(scores)
+    assert 149 / 150 == scores[0]
+    assert min(scores) < 0.05
+
+
+def test_an_unreadable_study_is_skipped(root, caplog):
+    """Garbage beside the studies costs a warning, not the run."""
+    add_study(root, "good", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)])
+    root.create("torn/spec.json", b"{")
+    spec = {"schema": 9, "approach": "mlp", "dataset": "shoes", "space": [{"name": "rate"}]}
+    root.create("future/spec.json", json.dumps(spec).encode())
+    root.create("champions/shoes/1.json", b"{}")
+
+    assert ["good/0"] == [t.reused_from for t in find(root).told]
+    assert {"torn", "future"} == {record.args[0] for record in caplog.records}
+
+
+def test_what_was_found_is_json(root):
+    """The study keeps it as an object, so that every worker begins with the same."""
+    add_study(root, "last-week", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)])
+    values = json.loads(json.dumps(find(root).to_json()))
+
+    assert (["last-week/0"], [{"optimizer": "Adam", "rate": 0.01}]) == (values["origins"], values["seeds"])
+    assert "last-week/0" == values["told"][0]["reused_from"]
