@@ -1,0 +1,122 @@
+"""What a run on the cluster leaves: its headline figures, its verdict and its report, read from the study root."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from components.errors import DataError, FashionTuningError
+from components.stores import ObjectNotFoundError, open_store
+
+SUMMARY_KEY, REPORT_KEY = "runs/{run_id}/summary.json", "runs/{run_id}/report.html"
+"""Where a run leaves its results below the study root, out of the artifacts' unguessable paths."""
+COLUMNS = ("dataset", "approach", "accuracy", "95 % interval", "macro F1", "search s", "train s")
+PROMOTED = ("first", "better", "same-model")
+"""Champion decisions after which the run's model is the champion."""
+
+
+class RefusedError(DataError):
+    """The run succeeded, and its model did not become champion."""
+
+
+def read_summary(study_root: str, run_id: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return `summary.json` of a run, or None where it cannot be read from here; then `say` gets the reason.
+
+    Args:
+        study_root: Store of the run.
+        run_id: The run.
+        say: Gets one line.
+    """
+    try:
+        return json.loads(open_store(study_root, deadline_seconds=30).read(SUMMARY_KEY.format(run_id=run_id)))
+    except ObjectNotFoundError:
+        say(f"figures: {study_root}/{SUMMARY_KEY.format(run_id=run_id)} is not there; see the report in Kubeflow")
+    except (FashionTuningError, ValueError) as error:
+        say(f"figures: cannot be read from here ({error}); see the report in Kubeflow")
+    return None
+
+
+def report_link(study_root: str, run_id: str) -> str:
+    """Return where a browser finds the report of a run: Google's console for `gs://`, else the object's URI."""
+    uri = f"{study_root}/{REPORT_KEY.format(run_id=run_id)}"
+    return uri.replace("gs://", "https://storage.cloud.google.com/", 1) if uri.startswith("gs://") else uri
+
+
+def show(summary: dict[str, Any], study_root: str, run_id: str) -> None:
+    """Print the headline figures, the verdicts and where the report is."""
+    table = Table(box=None, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in COLUMNS[:2] else "right")
+    for row in headline_rows(summary):
+        table.add_row(*row)
+    output = Console(highlight=False)
+    output.print(table)
+    for line in (*verdicts(summary), f"report: {report_link(study_root, run_id)}"):
+        output.print(line, soft_wrap=True, markup=False)
+
+
+def headline_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return dataset, approach, accuracy, interval, macro F1, search and train seconds of every approach."""
+    return [
+        (
+            dataset,
+            approach,
+            f"{figures['accuracy']:.4f}",
+            "{:.4f} to {:.4f}".format(*figures["accuracy_ci95"]),
+            f"{figures['macro_f1']:.4f}",
+            f"{figures['device_seconds']['search']:.0f}",
+            f"{figures['device_seconds']['train']:.0f}",
+        )
+        for dataset, part in summary["datasets"].items()
+        for approach, figures in part["approaches"].items()
+    ]
+
+
+def verdicts(summary: dict[str, Any]) -> list[str]:
+    """Return one sentence per dataset: the comparison's verdict and the champion decision."""
+    return [
+        f"{dataset}: {part['comparison']['verdict']} Champion: {part['champion']['decision']}."
+        for dataset, part in summary["datasets"].items()
+    ]
+
+
+def write_markdown(
+    path: Path, state: str, link: str, summary: dict[str, Any] | None, study_root: str, run_id: str
+) -> None:
+    """Append the outcome to a Markdown file, such as CI's job summary."""
+    lines = [f"## Fashion tuning: {(state or 'started').lower()}", "", f"[Run {run_id}]({link})"]
+    if summary:
+        lines[-1] += f", [report]({report_link(study_root, run_id)})"
+        lines += ["", f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|"]
+        lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in headline_rows(summary)]
+        lines += ["", *(f"- {_escaped(verdict)}" for verdict in verdicts(summary))]
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def require_promoted(summary: dict[str, Any] | None) -> None:
+    """Raise `RefusedError` unless every dataset's champion is now this run's model.
+
+    Raises:
+        RefusedError: Names the datasets and decisions.
+    """
+    if summary is None:
+        raise RefusedError(
+            "the champion decision must be known for --require-promotion; got no summary. See the run's report"
+        )
+    refused = [
+        f"{dataset}: {part['champion']['decision']}"
+        for dataset, part in summary["datasets"].items()
+        if part["champion"]["decision"] not in PROMOTED
+    ]
+    if refused:
+        raise RefusedError(
+            f"every winner must become champion; got {', '.join(refused)}. See the report for the reasons"
+        )
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in "|<>[]`*_\\" else c for c in " ".join(text.split()))
