@@ -1,0 +1,40 @@
+"""What a training cost and whether its export is faithful; imports neither TensorFlow nor torch."""
+
+import resource
+import time
+
+import numpy as np
+import onnxruntime
+
+PARITY_TOLERANCE = 1e-4
+"""Largest difference between a probability of the native model and of its ONNX export."""
+
+
+class Stopwatch:
+    """Wall time since it was made, and the highest memory of the process."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self._start
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Highest resident memory of this process so far."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def onnx_difference(onnx_path: str, images: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest absolute difference between the exported model's probabilities and the expected ones.
+
+    Args:
+        onnx_path: The exported model.
+        images: (n, H, W, C) uint8 raw pixels.
+        expected: (n, K) float32 probabilities of the native model.
+    """
+    session = onnxruntime.InferenceSession(onnx_path, providers=["CPUExecutionProvider"])
+    (given,) = session.run(["probabilities"], {"images": images})
+    return float(np.abs(given - expected).max())

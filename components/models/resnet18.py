@@ -1,0 +1,478 @@
+"""The ResNet18 approach: torchvision's network, trained with the data on the device; the only module that imports torch.
+
+A step costs no per-image Python: the packed uint8 images lie on the device, a batch is gathered, normalised and
+augmented there, in channels-last layout and bfloat16 where the hardware has it.
+"""
+
+import contextlib
+import io
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from components.data.contract import TRAIN, VALIDATION, TrainData
+from components.errors import ConfigurationError
+from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
+from components.models.measures import Stopwatch, onnx_difference
+from components.models.pretrained import read_weights
+from components.models.sampling import EpochSampler, batch_size_for, repeat_factors
+from components.models.schedule import learning_rate_factor
+from components.search.space import Parameter, Space, Value
+
+log = logging.getLogger(__name__)
+
+APPROACH = "resnet18"
+
+_DESCRIBED = (
+    Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.05),
+    Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
+    Parameter(name="weight_decay", low=0.0001, high=0.01, log=True, default=0.0005),
+    Parameter(name="optimizer", choices=("SGD", "Adam", "RMSprop", "NAG"), default="NAG"),
+)
+SPACES = {
+    "described": Space(_DESCRIBED),
+    "wide": Space(
+        (
+            *_DESCRIBED,
+            Parameter(name="batch_size", choices=(64, 128, 256), default=128),
+            Parameter(name="label_smoothing", low=0.0, high=0.2, default=0.1),
+            Parameter(name="dropout", low=0.0, high=0.5, default=0.0),
+            Parameter(name="augmentation", choices=("none", "flip_shift", "flip_shift_erase"), default="flip_shift"),
+            Parameter(name="rare_class_share", choices=(0.0, 0.003, 0.01, 0.03), default=0.01),
+            Parameter(name="mirror_average", choices=(False, True), default=True),
+            Parameter(name="stem", choices=("stock", "small"), default="stock"),
+        )
+    ),
+}
+"""Peak learning rate of a one-cycle schedule. `momentum` is Adam's beta1 and RMSprop's momentum; NAG is SGD with Nesterov."""
+
+RECIPE: dict[str, Value] = {
+    "label_smoothing": 0.0,
+    "dropout": 0.0,
+    "augmentation": "flip_shift",
+    "rare_class_share": 0.0,
+    "mirror_average": False,
+    "stem": "stock",
+}
+"""What the described space leaves fixed; its batch size follows from the device and the number of examples."""
+
+WARMUP_FRACTION = 0.2
+MAX_SHIFT_FRACTION = 0.08
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Classifier(nn.Module):
+    """Raw pixels to class probabilities: what training optimises and what is exported, preprocessing included.
+
+    Args:
+        num_classes: K.
+        num_channels: C of the images; a single channel is shown to the network three times.
+        mean: Per channel of the network's input, in 0-1.
+        std: Likewise.
+        hyperparameters: A complete set; see `SPACES` and `RECIPE`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_channels: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        hyperparameters: dict[str, Value],
+    ) -> None:
+        super().__init__()
+        self.network = torchvision.models.resnet18(num_classes=num_classes)
+        num_inputs = 3 if num_channels == 1 else num_channels
+        if num_inputs != 3:
+            self.network.conv1 = nn.Conv2d(num_inputs, 64, 7, 2, 3, bias=False)
+        if hyperparameters["stem"] == "small":
+            self.network.maxpool = nn.Identity()
+        self.network.fc = nn.Sequential(nn.Dropout(hyperparameters["dropout"]), self.network.fc)
+        self.num_inputs = num_inputs
+        self.mirror_average = bool(hyperparameters["mirror_average"])
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255))
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Turn (n, H, W, C) uint8 into (n, inputs, H, W) float32, channels last in memory."""
+        pixels = images.permute(0, 3, 1, 2).float()
+        if pixels.shape[1] != self.num_inputs:
+            pixels = pixels.expand(-1, self.num_inputs, -1, -1)
+        return (pixels - self.mean) * self.scale
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return probabilities (n, K) float32 of (n, H, W, C) uint8 images."""
+        pixels = self.normalise(images)
+        probabilities = torch.softmax(self.network(pixels).float(), dim=1)
+        if self.mirror_average:
+            mirrored = torch.softmax(self.network(pixels.flip(3)).float(), dim=1)
+            probabilities = (probabilities + mirrored) / 2
+        return probabilities
+
+
+class Trainer:
+    """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
+
+    Args:
+        train_data: Training and validation examples.
+        require_gpu: Whether a missing GPU is an error.
+        weights: URI of ImageNet weights for `torchvision.models.resnet18` (safetensors, or a torch state dict): a file, a
+            directory with one, or an object in a store; empty for training from scratch.
+
+    Raises:
+        ConfigurationError: A GPU was required and there is none, or the weights are missing or unusable.
+    """
+
+    def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
+        if require_gpu and not torch.cuda.is_available():
+            raise ConfigurationError(
+                "The ResNet18 step must have a GPU because one was requested; got none from CUDA. "
+                "Check the node pool, the driver and the image's CUDA version"
+            )
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else _cpu_has_bfloat16()
+        self._pretrained = _load_pretrained(weights) if weights else {}
+        self._num_channels = train_data.images.shape[3]
+        self._num_classes = len(train_data.info.classes)
+        self._labels = torch.from_numpy(np.asarray(train_data.labels, dtype=np.int64)).to(self._device)
+        self._numpy_labels = np.asarray(train_data.labels)
+        self._images = _Images(train_data.images, self._device)
+        self._train = np.flatnonzero(train_data.split == TRAIN)
+        self._validation = np.flatnonzero(train_data.split == VALIDATION)
+        if self._pretrained:
+            self._mean, self._std = IMAGENET_MEAN, IMAGENET_STD
+        else:
+            self._mean, self._std = self._images.statistics(self._train)
+            if self._num_channels == 1:
+                self._mean, self._std = self._mean * 3, self._std * 3
+
+    def fit(
+        self,
+        hyperparameters: dict[str, Value],
+        *,
+        epochs: int,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        resume: State | None = None,
+        keep_weights: bool = True,
+    ) -> FitResult:
+        """Train for `epochs` with a one-cycle schedule over them and keep the best epoch by validation accuracy.
+
+        Args:
+            hyperparameters: Active values of one of `SPACES`; what the space leaves out comes from `RECIPE`.
+            epochs: Length of the schedule; on resuming, that of the whole training.
+            seed: Of initial weights, batches, augmentation and dropout.
+            on_epoch: Called after each epoch; see `contract.OnEpoch`.
+            resume: State of an earlier attempt of the same training.
+            keep_weights: Whether the result carries the best epoch's weights.
+
+        Raises:
+            TrialDivergedError: The loss became NaN or infinite.
+            TrialOutOfMemoryError: The device ran out of memory.
+        """
+        training = None
+        try:
+            training = _Training(self, _complete(hyperparameters), epochs, seed)
+            return training.run(on_epoch, resume, keep_weights)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            message = f"a trial must fit into the device's memory; got {str(error).splitlines()[0][:200]}"
+        finally:
+            del training
+        # Outside the handler, whose traceback would keep the trial's tensors alive.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise TrialOutOfMemoryError(message)
+
+    def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
+        """Write ONNX and safetensors; return the largest absolute difference of probabilities between the two."""
+        model = self.build(_complete(hyperparameters)).to("cpu", memory_format=torch.contiguous_format)
+        model.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in result.weights.items()})
+        model.eval()
+        save_file(model.state_dict(), native_path, metadata={"architecture": "torchvision.models.resnet18"})
+        examples = self._images.take(self._validation[:64] if len(self._validation) else self._train[:64]).cpu()
+        examples = examples.expand(2, -1, -1, -1) if len(examples) == 1 else examples
+        with _quiet_exporter():
+            torch.onnx.export(
+                model,
+                (examples[:2],),
+                onnx_path,
+                input_names=["images"],
+                output_names=["probabilities"],
+                dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        with torch.inference_mode():
+            expected = model(examples).numpy()
+        return onnx_difference(onnx_path, examples.numpy(), expected)
+
+    def build(self, hyperparameters: dict[str, Value]) -> Classifier:
+        """Return the network with fresh or pretrained weights, on the device, in channels-last layout."""
+        model = Classifier(self._num_classes, self._num_channels, self._mean, self._std, hyperparameters)
+        if self._pretrained:
+            known = {name: values for name, values in self._pretrained.items() if not name.startswith("fc.")}
+            if model.num_inputs != 3:
+                del known["conv1.weight"]
+            model.network.load_state_dict(known, strict=False)
+        return model.to(self._device, memory_format=torch.channels_last)
+
+
+class _Training:
+    """One hyperparameter set being trained."""
+
+    def __init__(self, trainer: Trainer, hyperparameters: dict[str, Value], epochs: int, seed: int) -> None:
+        self._trainer, self._hyperparameters, self._epochs, self._seed = trainer, hyperparameters, epochs, seed
+        self._device = trainer._device
+        self._stopwatch = Stopwatch()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        torch.manual_seed(seed)
+        self._model = trainer.build(hyperparameters)
+        self._optimizer = _optimizer(self._model, hyperparameters, self._device)
+        labels = trainer._numpy_labels[trainer._train]
+        largest = 256 if self._device.type == "cuda" else 128
+        self._sampler = EpochSampler(
+            repeat_factors(labels, float(hyperparameters["rare_class_share"])),
+            int(hyperparameters.get("batch_size", batch_size_for(len(labels), largest))),
+            seed,
+        )
+        self._scores: list[float] = []
+        self._best: dict[str, torch.Tensor] = {}
+
+    def run(self, on_epoch: OnEpoch | None, resume: State | None, keep_weights: bool) -> FitResult:
+        if resume is not None:
+            self._restore(resume)
+        for epoch in range(len(self._scores) + 1, self._epochs + 1):
+            started = time.perf_counter()
+            loss = self._train_epoch(epoch)
+            if not np.isfinite(loss):
+                raise TrialDivergedError(f"loss must be finite; got {loss} in epoch {epoch}", tuple(self._scores))
+            score = self._validate()
+            if not self._scores or score > max(self._scores):
+                self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}
+            self._scores.append(score)
+            log.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, %.1f s", epoch, self._epochs, loss, score,
+                     time.perf_counter() - started)  # fmt: skip
+            if on_epoch is not None and not on_epoch(epoch, score, self._state):
+                break
+        peak = torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
+        return FitResult(
+            scores=tuple(self._scores),
+            device_seconds=self._stopwatch.seconds,
+            peak_memory_bytes=peak or self._stopwatch.peak_memory_bytes,
+            num_parameters=sum(p.numel() for p in self._model.parameters()),
+            weights={name: values.cpu().numpy() for name, values in self._best.items()} if keep_weights else {},
+        )
+
+    def _train_epoch(self, epoch: int) -> float:
+        # Dropout and augmentation draw from the framework's generators: a function of (seed, epoch) makes resuming exact.
+        torch.manual_seed(self._seed * 100_003 + epoch)
+        batches = self._sampler.epoch(epoch)
+        total = torch.zeros((), device=self._device)
+        smoothing = float(self._hyperparameters["label_smoothing"])
+        num_steps = self._epochs * len(batches)
+        self._model.train()
+        for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
+            factor = learning_rate_factor(step, num_steps, WARMUP_FRACTION)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._hyperparameters["learning_rate"] * factor
+            numbers = self._trainer._train[batch]
+            pixels = self._model.normalise(self._trainer._images.take(numbers))
+            pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
+            with self._autocast():
+                logits = self._model.network(pixels)
+            labels = self._trainer._labels[torch.from_numpy(numbers).to(self._device, non_blocking=True)]
+            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            total += loss.detach()
+        # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
+        return float(total) / len(batches)
+
+    def _validate(self) -> float:
+        numbers = self._trainer._validation
+        if not len(numbers):
+            return 0.0
+        self._model.eval()
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        with torch.inference_mode(), self._autocast():
+            for chunk in np.array_split(numbers, -(-len(numbers) // 512)):
+                predicted = self._model(self._trainer._images.take(chunk)).argmax(dim=1)
+                correct += (predicted == self._trainer._labels[torch.from_numpy(chunk).to(self._device)]).sum()
+        return int(correct) / len(numbers)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._trainer._half)
+
+    def _state(self) -> State:
+        state = {f"model/{name}": v.cpu().numpy().copy() for name, v in self._model.state_dict().items()}
+        state |= {f"best/{name}": v.cpu().numpy() for name, v in self._best.items()}
+        for number, slots in self._optimizer.state_dict()["state"].items():
+            state |= {f"optimizer/{number}/{k}": torch.as_tensor(v).cpu().numpy().copy() for k, v in slots.items()
+                      if v is not None}  # fmt: skip
+        return state | {"scores": np.array(self._scores)}
+
+    def _restore(self, state: State) -> None:
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {
+                k.removeprefix(prefix): torch.from_numpy(np.array(v)) for k, v in state.items() if k.startswith(prefix)
+            }
+
+        self._model.load_state_dict(part("model/"))
+        self._best = {name: values.to(self._device) for name, values in part("best/").items()}
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, values in part("optimizer/").items():
+            number, slot = name.split("/")
+            slots.setdefault(int(number), {})[slot] = values
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
+        for parameter, kept in self._optimizer.state.items():
+            for slot, values in kept.items():
+                if values.shape == parameter.shape:
+                    # Fused optimizers walk through memory, so a slot must be laid out like its channels-last parameter.
+                    kept[slot] = torch.empty_like(parameter).copy_(values)
+        self._scores = [float(score) for score in state["scores"]]
+
+
+class _Images:
+    """All images of a dataset: on the device where they fit, else left where they are (memory or a mapped file)."""
+
+    def __init__(self, images: np.ndarray, device: torch.device) -> None:
+        self._device, self._source = device, images
+        fits = device.type == "cpu" or images.nbytes < 0.5 * torch.cuda.mem_get_info()[0]
+        mapped = isinstance(images, np.memmap)
+        self._tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device) if fits and not (
+            mapped and device.type == "cpu") else None  # fmt: skip
+
+    def take(self, numbers: np.ndarray) -> torch.Tensor:
+        """Return the numbered images (n, H, W, C) uint8 on the device."""
+        if self._tensor is None:
+            return torch.from_numpy(self._source[numbers]).to(self._device, non_blocking=True)
+        return self._tensor[torch.from_numpy(numbers).to(self._device, non_blocking=True)]
+
+    def statistics(self, numbers: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation per channel, in 0-1, of the numbered images (10,000 of them at most)."""
+        chosen = numbers[:: max(1, len(numbers) // 10_000)]
+        count = np.zeros((256, self._source.shape[3]))
+        for chunk in np.array_split(chosen, -(-len(chosen) // 1000)):
+            pixels = self._source[chunk]
+            count += np.stack([np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(count.shape[1])], 1)
+        share, level = count / count.sum(0), np.arange(256)[:, None] / 255
+        mean = (share * level).sum(0)
+        std = np.sqrt((share * (level - mean) ** 2).sum(0))
+        return tuple(mean.tolist()), tuple(np.maximum(std, 1 / 255).tolist())
+
+
+def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:
+    """Mirror and shift every image on its own, and blank a rectangle of it, all images at once.
+
+    Args:
+        pixels: (n, C, H, W) float32, normalised.
+        kind: `none`, `flip_shift` or `flip_shift_erase`.
+
+    Returns:
+        Like `pixels`. Shifts are whole pixels, borders are repeated, a blank has the value 0 (the mean).
+
+    Source: random erasing, arXiv 1708.04896.
+    """
+    if kind == "none":
+        return pixels
+    num, _, height, width = pixels.shape
+    device = pixels.device
+    rows = torch.arange(height, device=device).view(1, -1) + _shifts(num, height, device)
+    columns = torch.arange(width, device=device).view(1, -1) + _shifts(num, width, device)
+    columns = torch.where(torch.rand(num, 1, device=device) < 0.5, width - 1 - columns, columns)
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    images = torch.arange(num, device=device).view(-1, 1, 1)
+    # Gathered in (n, H, W, C): what a channels-last tensor is in memory, so neither permutation copies.
+    moved = pixels.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if kind == "flip_shift_erase":
+        inside = _span(num, height, device)[:, None, :, None] & _span(num, width, device)[:, None, None, :]
+        moved = moved.masked_fill(inside & (torch.rand(num, 1, 1, 1, device=device) < 0.5), 0.0)
+    return moved
+
+
+def _shifts(num: int, size: int, device: torch.device) -> torch.Tensor:
+    largest = round(MAX_SHIFT_FRACTION * size)
+    return torch.randint(-largest, largest + 1, (num, 1), device=device)
+
+
+def _span(num: int, size: int, device: torch.device) -> torch.Tensor:
+    """Return (n, size) bool: a run of 10-50 % of the size at a random place."""
+    length = (0.1 + 0.4 * torch.rand(num, 1, device=device)) * size
+    start = torch.rand(num, 1, device=device) * (size - length)
+    at = torch.arange(size, device=device).view(1, -1)
+    return (at >= start) & (at < start + length)
+
+
+def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:
+    return {**RECIPE, **hyperparameters}
+
+
+def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torch.device) -> torch.optim.Optimizer:
+    # Normalisation and biases are not decayed, arXiv 1812.01187 section 3.1.
+    decay = float(hyperparameters["weight_decay"])
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    rate, momentum = float(hyperparameters["learning_rate"]), float(hyperparameters["momentum"])
+    match hyperparameters["optimizer"]:
+        case "Adam":
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        case "RMSprop":
+            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=device.type == "cuda")
+        case name:
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=True)
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Without the instruction, bfloat16 is emulated and slower than float32.
+    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    texts = ("out of memory", "can't allocate memory", "could not create a primitive", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(t in str(error) for t in texts)
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's deprecation warnings and progress lines out of a step's log."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def _load_pretrained(uri: str) -> dict[str, torch.Tensor]:
+    name, data = read_weights(uri, suffixes=(".safetensors", ".pth", ".pt"))
+    try:
+        if Path(name).suffix == ".safetensors":
+            state = load_safetensors(data)
+        else:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        torchvision.models.resnet18().load_state_dict(state)
+    except Exception as error:
+        raise ConfigurationError(
+            f"train_weights must hold a state dict of torchvision's resnet18 with 1,000 classes; got {name}: "
+            f"{str(error).splitlines()[0][:200]}. Save `resnet18(weights='DEFAULT').state_dict()` as safetensors"
+        ) from error
+    return state

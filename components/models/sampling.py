@@ -1,0 +1,59 @@
+"""Which training examples an epoch visits, in which order and in batches of which size; imports no framework.
+
+Every draw is a function of (seed, epoch), so a resumed training sees exactly the batches it would have seen.
+"""
+
+import numpy as np
+
+MIN_STEPS_PER_EPOCH = 32
+"""Below this many steps an epoch, batch normalisation and short trainings suffer: the batch shrinks instead."""
+
+
+def batch_size_for(num_examples: int, largest: int) -> int:
+    """Return the largest power of two up to `largest` that leaves an epoch enough steps, at least 16."""
+    size = largest
+    while size > 16 and num_examples // size < MIN_STEPS_PER_EPOCH:
+        size //= 2
+    return size
+
+
+def repeat_factors(labels: np.ndarray, threshold: float) -> np.ndarray:
+    """Return how often an epoch visits each example, so that rare classes are seen more often.
+
+    Args:
+        labels: (N,) int64 class of each training example.
+        threshold: Classes with a smaller share of the examples are repeated; 0 turns repeating off.
+
+    Returns:
+        (N,) float64, max(1, sqrt(threshold / share of the class)).
+
+    Source: repeat factor sampling, arXiv 1908.03195, section 3.4.
+    """
+    share = np.bincount(labels) / len(labels)
+    return np.maximum(1.0, np.sqrt(threshold / share[labels]))
+
+
+class EpochSampler:
+    """Draws the batches of any epoch.
+
+    Args:
+        repeats: (N,) float64 expected visits of each example in one epoch.
+        batch_size: Examples a step; fewer where there are fewer.
+        seed: Of the training.
+    """
+
+    def __init__(self, repeats: np.ndarray, batch_size: int, seed: int) -> None:
+        self._repeats = repeats
+        self._seed = seed
+        expected = int(repeats.sum())
+        # Batch normalisation needs two examples: a single one is shown twice.
+        self.batch_size = max(2, min(batch_size, expected))
+        self.num_steps = max(1, expected // self.batch_size)
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Return example numbers (steps, batch size) int64 of the epoch; what is left over is another epoch's."""
+        rng = np.random.default_rng((self._seed, epoch))
+        whole = np.floor(self._repeats)
+        times = whole + (rng.random(len(whole)) < self._repeats - whole)
+        order = rng.permutation(np.repeat(np.arange(len(times)), times.astype(np.int64)))
+        return np.resize(order, (self.num_steps, self.batch_size))
