@@ -7,12 +7,15 @@ from components.data.duplicates import Groups
 OTHER = "other"
 
 
-def settle_contradictions(labels: np.ndarray, groups: Groups) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def settle_contradictions(
+    labels: np.ndarray, groups: Groups, official_test: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Find groups whose members have different labels.
 
     Args:
         labels: (N,) int64.
         groups: Identical examples.
+        official_test: (N,) bool where the publisher fixed a test set, whose labels stay as they are.
 
     Returns:
         Labels (N,) int64 with a strict majority's label given to its whole group and ties left as they are; held back
@@ -26,7 +29,8 @@ def settle_contradictions(labels: np.ndarray, groups: Groups) -> tuple[np.ndarra
         held_back[group] = True
         values, counts = np.unique(labels[group], return_counts=True)
         if 2 * counts.max() > len(group):
-            settled[group] = values[counts.argmax()]
+            changed = group if official_test is None else group[~official_test[group]]
+            settled[changed] = values[counts.argmax()]
     return settled, held_back, contradictory
 
 

@@ -50,18 +50,21 @@ def parse_dataset(dataset: object) -> tuple[str, str]:
     return name, source
 
 
-def check_source(name: str, source: str) -> None:
+def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> None:
     """Check that a source can be there: local paths exist, secrets are present. Nothing is downloaded.
 
     Args:
         name: As `parse_dataset` returned it.
         source: Likewise.
+        secrets_are_here: Whether Kaggle's token should be found in this process; on a cluster only ingest has it.
 
     Raises:
         ParameterError: A local path is missing.
         ConfigurationError: Kaggle's token is needed and missing.
     """
     if source == KAGGLE or (not source and name == FASHION_PRODUCTS):
+        if not secrets_are_here:
+            return
         from components.data.kaggle import find_credentials
 
         find_credentials()
@@ -75,6 +78,12 @@ def local_path(source: str) -> Path | None:
     if source == KAGGLE or (parts.scheme in SCHEMES and parts.scheme != "file"):
         return None
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(source).expanduser()
+
+
+def pinned_digest(source: str) -> str:
+    """Return the SHA-256 that a URI ends in as `#sha256=...`, or nothing."""
+    fragment = urlsplit(source).fragment if "://" in source else ""
+    return fragment.removeprefix("sha256=") if _PIN.fullmatch(fragment) else ""
 
 
 def redacted(source: str) -> str:
@@ -99,6 +108,8 @@ def _source_problems(name: str, source: str) -> list[str]:
         return [f"source of {name} must be a path or URL; got {_shown(source)}"]
     if "://" not in source:
         return []
+    if "\\" in source or " " in source:
+        return [f"source of {name} must be a URL without spaces and backslashes; got {_shown(source)}"]
     if parts.scheme not in SCHEMES:
         return [
             f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {_shown(source)}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from components.data.findings import Findings
 from components.data.jpeg import UndecodableError, decode
+from components.data.raw import Members
 from components.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def num_cores() -> int:
 
 
 def decode_members(
-    members, names: Sequence[str], size: tuple[int, int], findings: Findings
+    members: Members, names: Sequence[str], size: tuple[int, int], findings: Findings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decode images in the order of `names`.
 

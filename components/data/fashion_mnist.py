@@ -11,7 +11,7 @@ import numpy as np
 from components.data.digests import digest_images
 from components.data.findings import Findings
 from components.data.idx import MAX_BYTES, gunzip, parse_idx
-from components.data.raw import RawDataset
+from components.data.raw import Members, RawDataset
 from components.data.subset import stratified_subset
 from components.data.zip_members import Limits
 from components.errors import DataError
@@ -46,7 +46,6 @@ FILES = tuple(PUBLISHED_MD5)
 PATTERN = r"(?:[\w.-]+/){0,3}(?:train|t10k)-(?:images-idx3|labels-idx1)-ubyte(?:\.gz)?"
 """Names of the four files, plain or gzipped, in any folder; Kaggle's archive holds them plain."""
 LIMITS = Limits(member_bytes=MAX_BYTES)
-_SUMS = "SHA256SUMS"
 
 
 def is_published(name: str, data: bytes) -> bool:
@@ -63,7 +62,7 @@ def is_published(name: str, data: bytes) -> bool:
     return False
 
 
-def read(members, *, limit: int = 0) -> RawDataset:
+def read(members: Members, *, limit: int = 0) -> RawDataset:
     """Read and check the four files.
 
     Args:

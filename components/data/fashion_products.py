@@ -9,7 +9,7 @@ import numpy as np
 
 from components.data.decoding import decode_members
 from components.data.findings import Findings
-from components.data.raw import RawDataset
+from components.data.raw import Members, RawDataset
 from components.data.styles_table import Table, parse_styles
 from components.data.subset import stratified_subset
 from components.data.zip_members import Limits
@@ -28,7 +28,7 @@ LIMITS = Limits()
 _IMAGE = re.compile(r"images/(\d{1,7})\.jpg")
 
 
-def read(members, *, limit: int = 0) -> RawDataset:
+def read(members: Members, *, limit: int = 0) -> RawDataset:
     """Read the table and the images it names.
 
     Args:
@@ -47,11 +47,19 @@ def read(members, *, limit: int = 0) -> RawDataset:
         raise DataError(f"fashion-products must hold {TABLE} and images/; got no {TABLE}. Check the source")
     table = parse_styles(members.read(root + TABLE), findings)
     images = {m[1]: name for name in members.names if (m := _IMAGE.fullmatch(name.removeprefix(root)))}
-    return read_table(members, table, images, SIZE, findings, limit=limit)
+    strays = list(images.keys() - set(table.ids))
+    return read_table(members, table, images, strays, SIZE, findings, limit=limit)
 
 
 def read_table(
-    members, table: Table, images: dict[str, str], size: tuple[int, int], findings: Findings, *, limit: int
+    members: Members,
+    table: Table,
+    images: dict[str, str],
+    strays: list[str],
+    size: tuple[int, int],
+    findings: Findings,
+    *,
+    limit: int,
 ) -> RawDataset:
     """Join a table with its images and decode them.
 
@@ -59,6 +67,7 @@ def read_table(
         members: Holds the images.
         table: Ids and labels.
         images: Member name of each id's image.
+        strays: Images that no row names.
         size: Height and width of the result, pixels.
         findings: What was found so far; receives the rest.
         limit: Examples to decode at most, stratified by class; 0 decodes all.
@@ -66,13 +75,12 @@ def read_table(
     Raises:
         DataError: Too many rows have no image, or the other way round, or too many images are unusable.
     """
-    known = set(table.ids)
     findings.rows_without_image = sorted((i for i in table.ids if i not in images), key=_order)
-    findings.images_without_row = sorted((i for i in images if i not in known), key=_order)
+    findings.images_without_row = sorted(strays, key=_order)
     if members.num_ignored:
         findings.notes["ignored_files"] = members.num_ignored
     findings.check_fraction("rows without image", len(findings.rows_without_image), table.num_rows)
-    findings.check_fraction("images without row", len(findings.images_without_row), len(images))
+    findings.check_fraction("images without row", len(strays), len(table.ids) + len(strays))
     pairs = sorted(
         ((i, label) for i, label in zip(table.ids, table.labels, strict=True) if i in images),
         key=lambda p: _order(p[0]),

@@ -1,25 +1,32 @@
 """Turns one source into `train_data`, `test_data` and a report of everything that was wrong with it."""
 
+import dataclasses
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from components.data import fashion_mnist, fashion_products
+from components.data import catalogue, fashion_mnist, fashion_products
 from components.data.cleaning import fold_rare, settle_contradictions
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TestData, TrainData
 from components.data.dataset_name import FASHION_MNIST, FASHION_PRODUCTS, parse_dataset
 from components.data.digests import digest_all
-from components.data.duplicates import group_identical
+from components.data.drift import compare_with_previous, take_statistics
+from components.data.duplicates import Groups, difference_hashes, find_near, group_identical
 from components.data.ingest_report import write_report
 from components.data.raw import RawDataset
-from components.data.sources import Opened, open_source
-from components.data.splits import LEFT_OUT, TEST, split
+from components.data.raw_cache import storing
+from components.data.sources import open_source
+from components.data.splits import LEFT_OUT, TEST, Splits, split
 from components.errors import DataError
 from components.parameters import DataSettings
 
 log = logging.getLogger(__name__)
+
+_PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 READERS = {FASHION_MNIST: fashion_mnist, FASHION_PRODUCTS: fashion_products}
 
@@ -58,34 +65,65 @@ def ingest(
     """
     started = time.monotonic()
     name, source = parse_dataset(dataset)
-    reader = READERS[name]
-    opened = open_source(name, source or reader.DEFAULT_SOURCE, pattern=reader.PATTERN, limits=reader.LIMITS)
-    with opened.members as members:
-        raw = reader.read(members, limit=settings.limit)
-    info = _save(name, opened, raw, settings, train_dir, test_dir, report_dir)
-    seconds = time.monotonic() - started
-    log.info(
-        "ingest %s: %s images in %.1f s (%.0f/s)", name, f"{len(raw.labels):,}", seconds, len(raw.labels) / seconds
+    reader = READERS.get(name, catalogue)
+    with open_source(name, source, reader, cache) as opened:
+        raw = reader.read(opened.members, limit=settings.limit)
+    cleaned = _clean(name, raw, settings)
+    details = _describe(raw, cleaned)
+    data_hash = digest_all(
+        (*_content(raw), cleaned.labels.astype("<i8").tobytes(), "\0".join(cleaned.classes).encode())
     )
+    statistics = take_statistics(raw.images, raw.rows, cleaned.labels, cleaned.classes)
+    details["statistics"] = statistics
+    details["drift"] = compare_with_previous(statistics, name=name, data_hash=data_hash, history=history)
+    for warning in (details["drift"] or {}).get("warnings", ()):
+        log.warning("%s changed since the ingest before: %s", name, warning)
+    info = DatasetInfo(
+        name=name,
+        classes=cleaned.classes,
+        counts=cleaned.counts,
+        source=opened.shown,
+        checksums=raw.checksums or opened.checksums,
+        content_hash=digest_all((data_hash.encode(), cleaned.splits.assignment.tobytes())),
+        report=_summarise(raw, cleaned, details),
+    )
+    with storing(train_dir):
+        _save(raw, cleaned, info, train_dir, test_dir)
+        write_report(report_dir, info, raw.findings, details)
+    seconds = time.monotonic() - started
+    log.info("%s: %s images in %.1f s, %.0f a second", name, f"{len(raw.labels):,}", seconds, len(raw.labels) / seconds)
     return info
 
 
-def _save(
-    name: str,
-    opened: Opened,
-    raw: RawDataset,
-    settings: DataSettings,
-    train_dir: Path,
-    test_dir: Path,
-    report_dir: Path,
-) -> DatasetInfo:
+@dataclass(frozen=True)
+class _Cleaned:
+    """Labels and splits after cleaning.
+
+    Attributes:
+        labels: (N,) int64, numbers of `classes`.
+        classes: Names in label order.
+        groups: Identical images.
+        contradictory: Members of each group with more than one label.
+        folded: Rare classes that became `other`, with their counts.
+        splits: Where each example goes.
+        counts: Examples per split.
+    """
+
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    groups: Groups
+    contradictory: list[np.ndarray]
+    folded: dict[str, int]
+    splits: Splits
+    counts: dict[str, int]
+
+
+def _clean(name: str, raw: RawDataset, settings: DataSettings) -> _Cleaned:
     groups = group_identical(raw.digests)
-    labels, held_back, contradictory = settle_contradictions(raw.labels, groups)
+    labels, held_back, contradictory = settle_contradictions(raw.labels, groups, raw.official_test)
     labels, classes, folded = fold_rare(labels, raw.classes, settings.min_class_count)
     if len(classes) < 2:
-        raise DataError(
-            f"{name} must have at least 2 classes; got {len(classes)}: {', '.join(classes)}. Check the labels"
-        )
+        raise DataError(f"{name} must have at least 2 classes; got {len(classes)}. Check the labels")
     splits = split(
         labels,
         groups,
@@ -95,66 +133,69 @@ def _save(
         test_fraction=settings.test_fraction,
         seed=settings.seed,
     )
-    assignment = splits.assignment
-    counts = {
-        "train": int((assignment == TRAIN).sum()),
-        "validation": int((assignment == VALIDATION).sum()),
-        "test": int((assignment == TEST).sum()),
-    }
+    counts = {part: int((splits.assignment == number).sum()) for part, number in _PARTS.items()}
     for part, number in counts.items():
         if not number:
-            raise DataError(
-                f"{name} must have examples in every split; got none for {part}. Bring more data or raise the fraction"
-            )
+            raise DataError(f"{name} must have examples for every split; got none for {part}. Bring more data")
+    return _Cleaned(labels, classes, groups, contradictory, folded, splits, counts)
+
+
+def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path, test_dir: Path) -> None:
+    assignment = cleaned.splits.assignment
     in_train, in_test = np.flatnonzero(assignment <= VALIDATION), np.flatnonzero(assignment == TEST)
-    findings = raw.findings
-    report = {
+    train = TrainData(images=raw.images, labels=cleaned.labels[in_train], split=assignment[in_train], info=info)
+    train.save(train_dir, rows=raw.rows[in_train])
+    groups = cleaned.groups.numbers[in_test]
+    test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info)
+    test.save(test_dir, rows=raw.rows[in_test])
+
+
+def _content(raw: RawDataset) -> tuple[bytes, bytes]:
+    return repr(raw.images.shape[1:]).encode(), np.ascontiguousarray(raw.digests).tobytes()
+
+
+def _describe(raw: RawDataset, cleaned: _Cleaned) -> dict[str, Any]:
+    """Return the sections of the report that are about examples rather than about the source."""
+    labels, assignment = cleaned.labels, cleaned.splits.assignment
+    table = np.zeros((len(cleaned.classes), LEFT_OUT + 1), np.int64)
+    np.add.at(table, (labels, assignment), 1)
+    near = find_near(difference_hashes(raw.images, raw.rows), cleaned.groups.numbers, assignment == TRAIN)
+    shared = np.flatnonzero(cleaned.groups.sizes > 1)
+    order = np.argsort(cleaned.groups.numbers, kind="stable")
+    starts = np.cumsum(cleaned.groups.sizes) - cleaned.groups.sizes
+    return {
+        "class_counts": {
+            name: {part: int(table[k, number]) for part, number in _PARTS.items()}
+            for k, name in enumerate(cleaned.classes)
+        },
+        "train_only_classes": [cleaned.classes[k] for k in cleaned.splits.train_only],
+        "folded_classes": cleaned.folded,
+        "duplicate_groups": [
+            [str(raw.ids[i]) for i in order[starts[g] : starts[g] + cleaned.groups.sizes[g]]] for g in shared
+        ],
+        "contradictory_groups": [
+            [{"id": str(raw.ids[i]), "label": raw.classes[raw.labels[i]]} for i in group]
+            for group in cleaned.contradictory
+        ],
+        "left_out": [str(i) for i in raw.ids[assignment == LEFT_OUT]],
+        "near_duplicates": dataclasses.asdict(near),
+    }
+
+
+def _summarise(raw: RawDataset, cleaned: _Cleaned, details: dict[str, Any]) -> dict[str, int]:
+    findings, sizes = raw.findings, cleaned.groups.sizes
+    return {
         "images": len(raw.labels),
         "quarantined": len(findings.quarantined),
         "repaired": len(findings.repaired),
         "rows_without_image": len(findings.rows_without_image),
         "images_without_row": len(findings.images_without_row),
         "normalised": sum(findings.normalised.values()),
-        "duplicate_groups": int((groups.sizes > 1).sum()),
-        "duplicate_images": int(groups.sizes[groups.sizes > 1].sum()),
-        "contradictory_groups": len(contradictory),
-        "left_out": int((assignment == LEFT_OUT).sum()),
-        "folded_classes": len(folded),
-        "train_only_classes": len(splits.train_only),
+        "duplicate_groups": int((sizes > 1).sum()),
+        "duplicate_images": int(sizes[sizes > 1].sum()),
+        "contradictory_groups": len(cleaned.contradictory),
+        "near_duplicates": details["near_duplicates"]["num_images"],
+        "left_out": len(details["left_out"]),
+        "folded_classes": len(cleaned.folded),
+        "train_only_classes": len(cleaned.splits.train_only),
     }
-    info = DatasetInfo(
-        name=name,
-        classes=classes,
-        counts=counts,
-        source=opened.shown,
-        checksums=raw.checksums or opened.checksums,
-        content_hash=digest_all(
-            (
-                repr(raw.images.shape[1:]).encode(),
-                "\0".join(classes).encode(),
-                raw.digests.tobytes(),
-                labels.astype("<i8").tobytes(),
-                assignment.tobytes(),
-            )
-        ),
-        report=report,
-    )
-    TrainData(images=raw.images, labels=labels[in_train], split=assignment[in_train], info=info).save(
-        train_dir, rows=raw.rows[in_train]
-    )
-    TestData(images=raw.images, labels=labels[in_test], groups=groups.numbers[in_test], info=info).save(
-        test_dir, rows=raw.rows[in_test]
-    )
-    details = {
-        "labels": {
-            c: [int(((labels == k) & (assignment == s)).sum()) for s in (TRAIN, VALIDATION, TEST)]
-            for k, c in enumerate(classes)
-        },
-        "folded_classes": folded,
-        "train_only_classes": [classes[k] for k in splits.train_only],
-        "contradictory_groups": [
-            [{"id": str(raw.ids[i]), "label": raw.classes[raw.labels[i]]} for i in group] for group in contradictory
-        ],
-    }
-    write_report(report_dir, info, findings, details)
-    return info

@@ -1,10 +1,27 @@
-"""What a reader hands on: one dataset's examples before any split."""
+"""What readers take and hand on: files by name, and one dataset's examples before any split."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from components.data.findings import Findings
+
+
+class Members(Protocol):
+    """Files by name: those of a directory, of a zip archive, or a few fetched ones.
+
+    Attributes:
+        names: Names that matched the reader's pattern.
+        num_ignored: How many files did not.
+    """
+
+    names: Sequence[str]
+    num_ignored: int
+
+    def read(self, name: str) -> bytes:
+        """Return a file's verified content, within the reader's limits; threads may call it at once."""
 
 
 @dataclass(kw_only=True)

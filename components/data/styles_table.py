@@ -1,9 +1,11 @@
 """Reads Kaggle's `styles.csv`: ten columns, never quoted, the last of which may hold commas of its own."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from components.data.findings import Findings
+from components.data.findings import Findings, shown
+from components.data.text_rows import count_lines, header_line, text_lines
 from components.errors import DataError
 
 COLUMNS = (
@@ -20,7 +22,6 @@ COLUMNS = (
 )
 ID, LABEL, NAME = COLUMNS.index("id"), COLUMNS.index("subCategory"), COLUMNS.index("productDisplayName")
 
-MAX_LINE_BYTES = 10_000
 MAX_LABEL_LENGTH = 100
 _ID = re.compile(r"\d{1,7}", re.ASCII)
 
@@ -54,31 +55,13 @@ def parse_styles(data: bytes, findings: Findings, *, name: str = "styles.csv") -
     Raises:
         DataError: The header is another one, or too many rows are quarantined.
     """
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    header = lines[0].rstrip(b"\r").decode("utf-8", "replace").split(",")
-    if tuple(header) != COLUMNS:
-        raise DataError(
-            f"{name} must have the columns {','.join(COLUMNS)}; got {','.join(header)[:200]!r}. Check the source"
-        )
+    header = header_line(data)
+    if tuple(header.split(",")) != COLUMNS:
+        raise DataError(f"{name} must have the columns {','.join(COLUMNS)}; got {shown(header)}. Check the source")
     rows: list[tuple[int, list[str]]] = []
     longer: list[tuple[int, list[str]]] = []
-    num_rows = 0
-    for number, raw in enumerate(lines[1:], 2):
-        line = raw.removesuffix(b"\r")
-        if not line:
-            continue
-        num_rows += 1
-        if len(line) > MAX_LINE_BYTES:
-            findings.quarantine(f"{name} line {number}", f"longer than {MAX_LINE_BYTES:,} bytes", line[:200])
-            continue
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            findings.quarantine(f"{name} line {number}", "not UTF-8", line)
-            continue
-        if not text.isprintable():
-            findings.quarantine(f"{name} line {number}", "control character", text)
-            continue
+    num_rows = count_lines(data)
+    for number, text in text_lines(data, findings, name):
         fields = text.split(",", len(COLUMNS) - 1)
         if len(fields) < len(COLUMNS):
             findings.quarantine(f"{name} line {number}", f"{len(fields)} fields instead of {len(COLUMNS)}", text)
@@ -87,9 +70,7 @@ def parse_styles(data: bytes, findings: Findings, *, name: str = "styles.csv") -
         else:
             rows.append((number, fields))
     rows = sorted(rows + _repaired(rows, longer, findings, name))
-    table = _checked(rows, num_rows, findings, name)
-    findings.check_fraction(f"{name}: quarantined rows", len(findings.quarantined), num_rows)
-    return table
+    return _checked(rows, num_rows, findings, name)
 
 
 def _is_quoted(text: str) -> bool:
@@ -115,17 +96,37 @@ def _repaired(
 
 
 def _checked(rows: list[tuple[int, list[str]]], num_rows: int, findings: Findings, name: str) -> Table:
-    labels: dict[str, str] = {}
+    examples = []
     for number, fields in rows:
-        key, label = fields[ID], fields[LABEL].strip()
-        if not _ID.fullmatch(key):
-            findings.quarantine(f"{name} line {number}", "id is not a number of up to 7 digits", key)
-        elif key in labels:
+        if _ID.fullmatch(fields[ID]):
+            examples.append((number, fields[ID], fields[LABEL]))
+        else:
+            findings.quarantine(f"{name} line {number}", "id is not a number of up to 7 digits", fields[ID])
+    return make_table(examples, num_rows, findings, name)
+
+
+def make_table(examples: Iterable[tuple[int, str, str]], num_rows: int, findings: Findings, name: str) -> Table:
+    """Check what every table must have: unique ids, labels of sensible length, few bad rows.
+
+    Args:
+        examples: Line number, id and label of each row.
+        num_rows: Rows of the file, good and bad.
+        findings: Receives `quarantined`.
+        name: File name for messages.
+
+    Raises:
+        DataError: Too many rows are quarantined.
+    """
+    labels: dict[str, str] = {}
+    for number, key, raw_label in examples:
+        label = raw_label.strip()
+        if key in labels:
             findings.quarantine(f"{name} line {number}", "id appears again", key)
         elif not label:
-            findings.quarantine(f"{name} line {number}", "empty label", ",".join(fields))
+            findings.quarantine(f"{name} line {number}", "empty label", key)
         elif len(label) > MAX_LABEL_LENGTH:
             findings.quarantine(f"{name} line {number}", f"label longer than {MAX_LABEL_LENGTH} characters", label)
         else:
             labels[key] = label
+    findings.check_fraction(f"{name}: quarantined rows", len(findings.quarantined), num_rows)
     return Table(list(labels), list(labels.values()), num_rows)

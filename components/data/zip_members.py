@@ -63,23 +63,25 @@ class ZipMembers:
 
     Attributes:
         path: The archive.
+        label: What errors call it.
         names: Names that matched, in archive order.
         num_ignored: Files whose names did not match; they are never read.
     """
 
-    def __init__(self, path: Path, *, pattern: str, limits: Limits | None = None) -> None:
+    def __init__(self, path: Path, *, pattern: str, limits: Limits | None = None, label: str = "") -> None:
         """Open the archive and check its whole directory.
 
         Args:
             path: The archive.
             pattern: Regular expression of the names to offer; all else is ignored.
             limits: What it may cost.
+            label: What errors call it, where that is not the file's name.
 
         Raises:
             DataError: It is no zip, is damaged, or exceeds a limit.
             StorageError: It cannot be read.
         """
-        self.path = path
+        self.path, self.label = path, label or path.name
         self._limits = limits or Limits()
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -112,7 +114,7 @@ class ZipMembers:
             DataError: The member is damaged, encrypted, compressed in another way, or larger than it says.
         """
         member = self._members[name]
-        where = f"{self.path.name}: {name}"
+        where = f"{self.label}: {name}"
         if not member.is_regular:
             raise DataError(f"{where} must be a plain file; got a link or device")
         if member.flags & _ENCRYPTED:
@@ -150,7 +152,7 @@ class ZipMembers:
         return data
 
     def _read_directory(self, pattern: re.Pattern[str]) -> tuple[dict[str, Member], int]:
-        limits, name = self._limits, self.path.name
+        limits, name = self._limits, self.label
         start, num_bytes, num_members = self._find_directory()
         if num_members > limits.num_members or num_bytes > limits.num_members * 400:
             raise DataError(f"{name} must have at most {limits.num_members:,} members; got {num_members:,}. Split it")
@@ -176,7 +178,7 @@ class ZipMembers:
         return {key: member._replace(end=ends[member.start]) for key, member in wanted.items()}, num_ignored
 
     def _check(self, entry_name: str, member: Member, total: int) -> None:
-        limits, where = self._limits, f"{self.path.name}: {shown(entry_name)}"
+        limits, where = self._limits, f"{self.label}: {shown(entry_name)}"
         if member.size > limits.member_bytes:
             raise DataError(f"{where} must unpack to at most {limits.member_bytes:,} bytes; got {member.size:,}")
         if member.size > limits.ratio * max(member.packed, 1) and member.size > 4096:
@@ -185,7 +187,7 @@ class ZipMembers:
             )
         if total > limits.total_bytes:
             raise DataError(
-                f"{self.path.name} must unpack to at most {limits.total_bytes:,} bytes; got more at {shown(entry_name)}"
+                f"{self.label} must unpack to at most {limits.total_bytes:,} bytes; got more at {shown(entry_name)}"
             )
 
     def _ends(self, extents: list[tuple[int, int]], directory_start: int) -> dict[int, int]:
@@ -195,7 +197,7 @@ class ZipMembers:
         for (start, least), (following, _) in zip(extents, [*extents[1:], (directory_start, 0)], strict=True):
             if start + least > following:
                 raise DataError(
-                    f"{self.path.name} must hold members that do not overlap; got two at byte {following}. Refused"
+                    f"{self.label} must hold members that do not overlap; got two at byte {following}. Refused"
                 )
             ends[start] = following
         return ends
@@ -207,17 +209,17 @@ class ZipMembers:
         at = tail.rfind(b"PK\5\6")
         if at < 0 or len(tail) - at < _END.size:
             raise DataError(
-                f"{self.path.name} must be a whole zip archive; got {self._num_bytes:,} bytes without its directory."
+                f"{self.label} must be a whole zip archive; got {self._num_bytes:,} bytes without its directory."
                 " It may be cut short: fetch it again"
             )
         _, disk, directory_disk, _, num_members, num_bytes, start, _ = _END.unpack_from(tail, at)
         if 0xFFFF in (num_members, disk) or 0xFFFFFFFF in (num_bytes, start):
             start, num_bytes, num_members = self._find_directory64(tail_start + at)
         elif disk or directory_disk:
-            raise DataError(f"{self.path.name} must be one file; got part of a split archive. Join it")
+            raise DataError(f"{self.label} must be one file; got part of a split archive. Join it")
         if start + num_bytes > tail_start + at:
             raise DataError(
-                f"{self.path.name} must have its directory before its end record; got byte {start}. It is damaged"
+                f"{self.label} must have its directory before its end record; got byte {start}. It is damaged"
             )
         return start, num_bytes, num_members
 
@@ -229,13 +231,11 @@ class ZipMembers:
             if len(record) == _END64.size and record[:4] == b"PK\6\6":
                 *_, num_members, num_bytes, start = _END64.unpack(record)
                 return start, num_bytes, num_members
-        raise DataError(f"{self.path.name} must have a Zip64 end record; got none. It is damaged")
+        raise DataError(f"{self.label} must have a Zip64 end record; got none. It is damaged")
 
     def _entries(self, directory: bytes, num_members: int) -> Iterator[tuple[str, Member]]:
         at = 0
-        damaged = DataError(
-            f"{self.path.name} must list {num_members:,} members; its directory is damaged. Fetch it again"
-        )
+        damaged = DataError(f"{self.label} must list {num_members:,} members; its directory is damaged. Fetch it again")
         for _ in range(num_members):
             if at + _CENTRAL.size > len(directory) or directory[at : at + 4] != b"PK\1\2":
                 raise damaged
@@ -282,5 +282,5 @@ class ZipMembers:
             values = iter(struct.unpack_from(f"<{len(body) // 8}Q", body))
             size, packed, start = (next(values, v) if v == 0xFFFFFFFF else v for v in (size, packed, start))
         if max(packed, start) > self._num_bytes:
-            raise DataError(f"{self.path.name} must hold members within its {self._num_bytes:,} bytes. It is damaged")
+            raise DataError(f"{self.label} must hold members within its {self._num_bytes:,} bytes. It is damaged")
         return packed, size, start
