@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
@@ -27,6 +28,8 @@ from components.search.trial import Ledger
 
 LABEL_LENGTH = 26
 MAX_AXES = 14
+BANDS = (0.5, 0.75, 0.9, 0.97)
+"""Shares of trials, from the worst, at which parallel coordinates change colour: most lines are background."""
 
 
 @styled
@@ -34,7 +37,7 @@ def differences(comparisons: Sequence[Comparison]) -> Markup:
     """Draw the accuracy difference of each dataset with its interval against zero."""
     height = 74 + 34 * len(comparisons)
     made = figure(640, height)
-    axes = made.add_axes((0.24, 46 / height, 0.72, 1 - 74 / height))
+    axes = made.add_axes((0.22, 46 / height, 0.75, 1 - 74 / height))
     rows = np.arange(len(comparisons))[::-1]
     reach = 1.15 * max(100 * abs(end) for c in comparisons for end in c.accuracy_difference_ci95) or 1.0
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -69,45 +72,55 @@ def differences(comparisons: Sequence[Comparison]) -> Markup:
 
 
 @styled
-def best_so_far(ledgers: dict[str, Ledger], title: str) -> Markup | None:
-    """Draw the best validation score found so far over trials and over device time; None without a usable trial."""
+def best_so_far(ledgers: dict[str, Ledger], title: str, *, over_time: bool) -> Markup | None:
+    """Draw the best validation score found so far; None without a usable trial.
+
+    Args:
+        ledgers: The study of each approach.
+        title: The dataset.
+        over_time: Over device time instead of over trials.
+    """
     known = {approach: ledger for approach, ledger in ledgers.items() if ledger.best()}
     if not known:
         return None
-    made = figure(900, 300)
-    by_trial, by_time = made.subplots(1, 2, sharey=True)
-    made.subplots_adjust(left=0.07, right=0.985, top=0.9, bottom=0.17, wspace=0.06)
+    made = figure(560, 320)
+    axes = made.add_axes((0.12, 0.15, 0.85, 0.74))
     longest = max(ledger.device_seconds for ledger in known.values())
     unit, unit_seconds = ("minutes", 60.0) if longest >= 180 else ("seconds", 1.0)
     lows = []
     for approach, ledger in known.items():
         scores = np.asarray([np.nan if t.score is None else t.score for t in ledger.trials])
         best = np.fmax.accumulate(scores)
-        spent = np.cumsum([t.device_seconds for t in ledger.trials]) / unit_seconds
-        numbers = np.arange(1, len(scores) + 1)
+        where = np.arange(1.0, len(scores) + 1)
+        if over_time:
+            where = np.cumsum([t.device_seconds for t in ledger.trials]) / unit_seconds
         lows.append(np.nanmin(best))
         colour = series(approach)
-        for axes, where in ((by_trial, numbers), (by_time, spent)):
-            axes.plot(where, scores, ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
-            axes.step(where, best, where="post", color=colour, linewidth=2)
-            axes.plot(where[-1:], best[-1:], "o", color=colour, markersize=5, label=approach_name(approach))
-    for axes, label in ((by_trial, "trials"), (by_time, f"device {unit}")):
-        axes.set_xlabel(label)
-        axes.grid(visible=True, axis="y")
-        axes.set_axisbelow(True)
-    by_trial.xaxis.set_major_locator(MaxNLocator(integer=True))
-    by_trial.set_ylabel("validation accuracy")
-    by_trial.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.plot(where, scores, ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
+        axes.step(where, best, where="post", color=colour, linewidth=2)
+        axes.plot(where[-1:], best[-1:], "o", color=colour, markersize=6, label=approach_name(approach))
+    axes.set_xlabel(f"device {unit}" if over_time else "trials")
+    axes.grid(visible=True, axis="y")
+    axes.set_axisbelow(True)
+    if not over_time:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("validation accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     top = max(ledger.best().score for ledger in known.values())
     floor = min(lows) - 0.35 * max(top - min(lows), 0.01)
-    by_trial.set_ylim(max(0.0, floor), min(1.0, top + 0.12 * max(top - floor, 0.01)))
-    by_trial.legend(loc="lower right")
+    axes.set_ylim(max(0.0, floor), min(1.0, top + 0.12 * max(top - floor, 0.01)))
+    _legend(axes)
     said = "; ".join(
         f"{approach_name(a)} reached {percent(ledger.best().score)} after {len(ledger.trials)} trials and"
         f" {duration(ledger.device_seconds)}"
         for a, ledger in known.items()
     )
-    return to_svg(made, f"Best validation accuracy so far on {title}: {said}")
+    return to_svg(made, f"Best validation accuracy so far on {title} over {axes.get_xlabel()}: {said}")
+
+
+def _legend(axes: Axes) -> None:
+    """Put the legend above the plot, where it covers nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, borderaxespad=0.1, handletextpad=0.4)
 
 
 @styled
@@ -129,21 +142,25 @@ def parallel_coordinates(ledger: Ledger, approach: str, title: str) -> Markup | 
     ticks.append([(0.0, percent(low)), (1.0, percent(high))] if high > low else [(0.5, percent(low))])
     names = [*names, "validation accuracy"]
     heights = np.stack(columns, axis=1)
-    made = figure(max(640, 118 * len(names)), 330)
-    axes = made.add_axes((0.05, 0.08, 0.86, 0.76))
+    made = figure(min(max(760, 150 * len(names)), 1120), 360)
+    axes = made.add_axes((0.045, 0.05, 0.9, 0.8))
     lines = np.stack([np.broadcast_to(np.arange(len(names), dtype=float), heights.shape), heights], axis=2)
-    bands = np.minimum((np.arange(len(usable)) * len(SCALE)) // max(len(usable), 1), len(SCALE) - 1)
+    bands = np.searchsorted(BANDS, np.arange(len(usable)) / len(usable), side="right")
     for band, colour in enumerate(SCALE):
         chosen = lines[bands == band]
         if len(chosen):
-            axes.add_collection(LineCollection(chosen, colors=colour, linewidths=0.9, alpha=0.55 + 0.09 * band))
-    axes.plot(np.arange(len(names)), heights[-1], color=series(approach), linewidth=2.6, marker="o", markersize=4)
+            width, alpha = (0.8, 0.55) if band < 3 else (1.3, 0.9)
+            axes.add_collection(LineCollection(chosen, colors=colour, linewidths=width, alpha=alpha))
+    axes.plot(np.arange(len(names)), heights[-1], color=INK, linewidth=2.4, marker="o", markersize=5)
+    plate = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.82, "pad": 1.2}
     for place, (name, marks) in enumerate(zip(names, ticks, strict=True)):
         axes.axvline(place, color=MUTED, linewidth=0.8)
         axes.text(place, 1.1, clean(name.replace("_", " "), 20), ha="center", va="bottom", color=INK, fontsize=8.5)
         for height, text in marks:
-            axes.text(place + 0.04, height, text, ha="left", va="center", fontsize=7.5, color=MUTED)
-    axes.set(xlim=(-0.1, len(names) - 0.6), ylim=(-0.06, 1.06))
+            axes.text(
+                place + 0.035, height, text, ha="left", va="center", fontsize=7.5, color=INK, bbox=plate, zorder=5
+            )  # fmt: skip
+    axes.set(xlim=(-0.15, len(names) - 0.65), ylim=(-0.06, 1.06))
     axes.axis("off")
     best = ", ".join(f"{clean(k, 30)} {_short(v)}" for k, v in usable[-1].hyperparameters.items())
     return to_svg(
@@ -194,8 +211,8 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
     ]
     rows.sort(key=lambda row: (row[1] - row[2], row[0]))
     height = 78 + 19 * len(rows)
-    made = figure(760, height)
-    axes = made.add_axes((0.29, 44 / height, 0.68, 1 - 78 / height))
+    made = figure(720, height)
+    axes = made.add_axes((0.31, 44 / height, 0.66, 1 - 78 / height))
     places = np.arange(len(rows))
     ones, others = np.asarray([r[1] for r in rows]), np.asarray([r[2] for r in rows])
     axes.hlines(places, np.minimum(ones, others), np.maximum(ones, others), color=MUTED, linewidth=1.6, alpha=0.6)
@@ -214,7 +231,7 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
     axes.set_yticks(places, [f"{clean(r[0], LABEL_LENGTH)}  ({r[3]:,})" for r in rows])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set(xlim=(max(0.0, min(ones.min(), others.min()) - 0.03), 1.0), ylim=(-0.7, len(rows) - 0.3))
+    axes.set(xlim=(min(ones.min(), others.min()) - 0.03, 1.005), ylim=(-0.7, len(rows) - 0.3))
     axes.grid(visible=True, axis="both")
     axes.set_axisbelow(True)
     axes.set_xlabel("F1 on the test images (in brackets: how many images of the class)")
@@ -239,7 +256,7 @@ def optimism(rows: dict[str, list[tuple[str, float, float, float]]], title: str)
         return None
     stages = list(dict.fromkeys(stage for row in rows.values() for stage, *_ in row))
     made = figure(640, 270)
-    axes = made.add_axes((0.1, 0.13, 0.87, 0.8))
+    axes = made.add_axes((0.1, 0.12, 0.87, 0.77))
     for offset, (approach, row) in zip((-0.04, 0.04, 0.0), rows.items(), strict=False):
         if not row:
             continue
@@ -253,12 +270,12 @@ def optimism(rows: dict[str, list[tuple[str, float, float, float]]], title: str)
                 ha="left" if offset > 0 else "right", fontsize=8, color=series(approach),
             )  # fmt: skip
     axes.set_xticks(range(len(stages)), stages)
-    axes.set_xlim(-0.35, len(stages) - 0.65)
+    axes.set_xlim(-0.4, len(stages) - 0.6)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.margins(y=0.15)
     axes.grid(visible=True, axis="y")
     axes.set_axisbelow(True)
-    axes.legend(loc="best")
+    _legend(axes)
     said = "; ".join(f"{approach_name(a)} " + " to ".join(percent(r[1]) for r in row) for a, row in rows.items() if row)
     return to_svg(made, f"Accuracy from search to test on {title}: {said}")
 
@@ -269,8 +286,8 @@ def history(runs: Sequence[dict[str, Any]], dataset: str) -> Markup | None:
     known = [run for run in runs if dataset in run["datasets"]]
     if len(known) < 2:
         return None
-    made = figure(640, 230)
-    axes = made.add_axes((0.1, 0.2, 0.87, 0.72))
+    made = figure(720, 250)
+    axes = made.add_axes((0.085, 0.13, 0.89, 0.75))
     for approach in ("mlp", "resnet18"):
         found = [(i, run["datasets"][dataset]["approaches"].get(approach)) for i, run in enumerate(known)]
         found = [(i, row) for i, row in found if row]
@@ -280,10 +297,10 @@ def history(runs: Sequence[dict[str, Any]], dataset: str) -> Markup | None:
         low, high = (np.asarray([row["accuracy_ci95"][k] for _, row in found]) for k in (0, 1))
         axes.fill_between(x, low, high, color=series(approach), alpha=0.15, linewidth=0)
         axes.plot(x, [row["accuracy"] for _, row in found], "-o", color=series(approach), label=approach_name(approach))
-    labels = [clean(run["created"], 10)[5:] for run in known]
+    labels = [clean(run["created"])[5:10] for run in known]
     step = max(1, len(known) // 8)
     axes.set_xticks(range(0, len(known), step), labels[::step])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(visible=True, axis="y", color=GRID)
-    axes.legend(loc="best")
+    _legend(axes)
     return to_svg(made, f"Test accuracy of the last {len(known)} runs on {clean(dataset, 60)}")

@@ -74,7 +74,7 @@ def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[d
         "comparison": result.comparison,
         "optimism": charts.optimism(stages, clean(result.name, 60)),
         "optimism_rows": stages,
-        "best_so_far": charts.best_so_far(ledgers, clean(result.name, 60)) if ledgers else None,
+        "best_so_far": [charts.best_so_far(ledgers, clean(result.name, 60), over_time=t) for t in (False, True)],
         "searches": [_search(a, ledger, result.name) for a, ledger in ledgers.items()],
         "class_chart": charts.class_differences(*both) if both else None,
         "class_rows": _class_rows(evaluations),
@@ -132,7 +132,7 @@ def seeds_sentence(evaluations: list[Evaluation]) -> str:
     if any(len(values) < 2 for values in spread.values()):
         return "With a single seed per approach, luck of the seed is not measured."
     (one, a), (other, b) = spread.items()
-    counts = f"{len(a)} and {len(b)} seeds"
+    counts = f"{len(a)} seeds each" if len(a) == len(b) else f"{len(a)} and {len(b)} seeds"
     for (name, values), (_, others) in (((one, a), (other, b)), ((other, b), (one, a))):
         if min(values) > max(others):
             return f"Across {counts}, every replicate of {approach_name(name)} beat every one of the other approach."
@@ -161,11 +161,8 @@ def _figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict
     scores = [e.record["scores"] for e in evaluations]
     c = result.comparison
 
-    def row(label: str, values: list[str], difference: str = "", note: str = "") -> dict[str, Any]:
-        return {"label": label, "values": values, "difference": difference, "note": note}
-
-    def interval(low: float, high: float) -> str:
-        return f"{100 * low:+.2f} to {100 * high:+.2f}"
+    def row(label: str, values: list[str], difference: str = "", note: str = "", interval: str = "") -> dict[str, Any]:
+        return {"label": label, "values": values, "difference": difference, "note": note, "interval": interval}
 
     def change(key: str, digits: int = 4) -> str:
         return f"{scores[0][key] - scores[1][key]:+.{digits}f}" if c else ""
@@ -176,7 +173,8 @@ def _figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict
         row(
             "Accuracy",
             [percent(s["accuracy"], 2) for s in scores],
-            f"{100 * c.accuracy_difference:+.2f} points ({interval(*c.accuracy_difference_ci95)})" if c else "",
+            f"{100 * c.accuracy_difference:+.2f} points" if c else "",
+            interval="{:+.2f} to {:+.2f}".format(*(100 * x for x in c.accuracy_difference_ci95)) if c else "",
         ),
         row(
             "95 % interval",
@@ -185,10 +183,9 @@ def _figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict
         row(
             "Macro F1",
             [f"{s['macro_f1']:.4f}" for s in scores],
-            f"{c.macro_f1_difference:+.4f} ({c.macro_f1_difference_ci95[0]:+.4f} to {c.macro_f1_difference_ci95[1]:+.4f})"
-            if c
-            else "",
+            f"{c.macro_f1_difference:+.4f}" if c else "",
             "mean over classes with test images: small classes count as much as large ones",
+            "{:+.4f} to {:+.4f}".format(*c.macro_f1_difference_ci95) if c else "",
         ),
         row("Weighted F1", [f"{s['weighted_f1']:.4f}" for s in scores], change("weighted_f1")),
         row("Balanced accuracy", [f"{s['balanced_accuracy']:.4f}" for s in scores], change("balanced_accuracy")),
@@ -294,25 +291,21 @@ def _class_rows(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
 
 
 def _matrix(evaluation: Evaluation) -> dict[str, Any]:
-    """Return a confusion matrix as rows of cells (count, share of the true class in percent), empty cells as None."""
+    """Return a confusion matrix as rows of cells (count, shade 0-100, whether right), empty cells as None."""
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(evaluation.classes))
     seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
     seen = seen[np.argsort(-counts.sum(axis=1)[seen], kind="stable")]
     names = [clean(evaluation.classes[k], 32) for k in seen]
     support = counts.sum(axis=1)
+
+    def shade(i: int, j: int) -> int:  # by the root: a few mistakes among a thousand stay visible
+        return round(100 * np.sqrt(counts[i, j] / support[i])) if support[i] else 100
+
     return {
         "approach": evaluation.approach,
         "names": names,
         "numbered": len(names) <= NUMBERED_CLASSES,
-        "rows": [
-            [
-                (int(counts[i, j]), round(100 * counts[i, j] / support[i]) if support[i] else 100, i == j)
-                if counts[i, j]
-                else None
-                for j in seen
-            ]
-            for i in seen
-        ],
+        "rows": [[(int(counts[i, j]), shade(i, j), i == j) if counts[i, j] else None for j in seen] for i in seen],
         "supports": [int(support[i]) for i in seen],
         "absent": [
             clean(evaluation.classes[k], 40) for k in range(len(evaluation.classes)) if k not in set(seen.tolist())
