@@ -25,6 +25,8 @@ STEPS = tuple(IMAGE_TARGETS)
 GPU_STEPS = tuple(step for step in STEPS if step.startswith(("search", "train")))
 REQUIRE_GPU = "FASHION_TUNING_REQUIRE_GPU"
 """Set to 1 in the steps that got an accelerator, which then refuse to run without one."""
+STEP_LABEL = "fashion-tuning/step"
+"""Pod label that the network policies select by: only ingest may reach the internet."""
 EXAMPLE = re.compile(r"\bexample-[a-z]")
 """Values that ship with a profile and must be replaced before anything can run."""
 
@@ -288,6 +290,7 @@ def apply_profile(task: PipelineTask, step: str, profile: ClusterProfile) -> Pip
         )
     for name, value in sorted(profile.environment.items()):
         task.set_env_variable(name, value)
+    kubernetes.add_pod_label(task, STEP_LABEL, step)
     _place(task, settings, profile)
     for secret in profile.secrets:
         if step not in secret.steps:

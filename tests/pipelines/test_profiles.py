@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -297,7 +298,7 @@ def test_policy_has_nothing_to_say_without_a_cluster():
 
 def test_applied_profile_reaches_both_documents():
     """One call sets image, requests, placement, queue, volumes and secrets of a task."""
-    profile = load_profile("gke")
+    profile = dataclasses.replace(load_profile("gke"), queue="team")
 
     @dsl.component(base_image="x", install_kfp_package=False)
     def train_mlp() -> int:
@@ -310,7 +311,7 @@ def test_applied_profile_reaches_both_documents():
     container = pipeline.pipeline_spec.deployment_spec["executors"]["exec-train-mlp"]["container"]
     pod = pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors["exec-train-mlp"]
     assert f"{profile.registry}/keras:{COMMIT}" == container["image"]
-    assert {"kueue.x-k8s.io/queue-name": "fashion-tuning"} == dict(pod["podMetadata"]["labels"])
+    assert {"kueue.x-k8s.io/queue-name": "team", "fashion-tuning/step": "train-mlp"} == dict(pod["podMetadata"]["labels"])
     assert ["/tmp", "/dev/shm"] == [mount["mountPath"] for mount in pod["emptyDirMounts"]]
     assert {"fashion-tuning/pool": "gpu"} == dict(pod["nodeSelector"]["labels"])
 

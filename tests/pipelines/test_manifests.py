@@ -1,0 +1,131 @@
+import re
+
+import kubernetes_validate
+import pytest
+
+from pipelines.profiles import load_profile
+from tests.manifest_files import KUSTOMIZE, MANIFESTS, OVERLAYS, kustomizations, local_files, rendered, resources
+
+OLDEST, NEWEST = "1.29", "1.34"
+needs_kustomize = pytest.mark.skipif(not KUSTOMIZE, reason="neither kustomize nor kubectl is installed")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    return tmp_path_factory.mktemp("manifests")
+
+
+def schema_problems(documents, version):
+    """Validate every built-in kind strictly; kinds of other projects have no schema here."""
+    problems = []
+    for document in documents:
+        try:
+            kubernetes_validate.validate(document, version, strict=True)
+        except kubernetes_validate.SchemaNotFoundError:
+            if not document["apiVersion"].startswith("kueue.x-k8s.io/"):
+                problems.append(f"{document['kind']}: no schema")
+        except kubernetes_validate.ValidationError as error:
+            problems.append(f"{document['kind']} {document['metadata']['name']}: {error}")
+    return problems
+
+
+def test_every_file_is_listed_by_a_kustomization():
+    """No manifest lies about unused, and none that is named is missing."""
+    named = {path for folder, content in kustomizations().items() for path in local_files(folder, content)}
+    files = {path.resolve() for path in MANIFESTS.rglob("*.yaml") if path.name != "kustomization.yaml"}
+
+    assert files == {path for path in named if path.suffix == ".yaml"}
+    assert [] == [path for path in named if not path.exists()]
+
+
+def test_every_folder_is_used():
+    """Every folder with a kustomization is an overlay or is used by one."""
+    used = {path for folder, content in kustomizations().items() for path in local_files(folder, content)}
+    overlays = {(MANIFESTS / "overlays" / name).resolve() for name in OVERLAYS}
+
+    assert {folder.resolve() for folder in kustomizations()} == overlays | {path for path in used if path.is_dir()}
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_files_fit_the_schemas(version):
+    """Every built-in kind is valid, field by field, for the oldest and a recent Kubernetes."""
+    assert [] == schema_problems(resources(), version)
+
+
+@needs_kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlay_renders_and_fits_the_schemas(overlay, workspace):
+    """Kustomize renders each overlay without a warning, and the result is valid."""
+    documents = rendered(overlay, workspace)
+
+    assert [] == schema_problems(documents, OLDEST)
+    assert len(documents) == len({(d["kind"], d["metadata"]["name"]) for d in documents})
+
+
+@needs_kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_lands_in_one_namespace(overlay, workspace):
+    """Every namespaced resource of an overlay is in the namespace that it makes."""
+    documents = rendered(overlay, workspace)
+    namespaces = [d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"]
+    without = {"Namespace", "ResourceFlavor", "ClusterQueue"}
+
+    assert namespaces == sorted({d["metadata"].get("namespace", "") for d in documents if d["kind"] not in without})
+
+
+@needs_kustomize
+def test_quota_and_queue_exclude_each_other(workspace):
+    """GPUs are limited by a quota, or by Kueue's queue, or not at all where there are none."""
+    kinds = {overlay: [d["kind"] for d in rendered(overlay, workspace)] for overlay in OVERLAYS}
+
+    assert {"gke": (1, 0), "gke-kueue": (0, 1), "kind": (0, 0)} == {
+        overlay: (found.count("ResourceQuota"), found.count("ClusterQueue")) for overlay, found in kinds.items()
+    }
+
+
+@pytest.mark.parametrize("overlay", ["gke", "kind"])
+def test_profile_and_manifests_agree(overlay):
+    """Namespace, service account and Kaggle's secret are named alike in the profile and in the manifests."""
+    profile = load_profile(overlay)
+    by_kind = {kind: [d for d in resources() if d["kind"] == kind] for kind in ("Namespace", "ServiceAccount", "Role")}
+    readable = {name for role in by_kind["Role"] for rule in role["rules"] for name in rule.get("resourceNames", [])}
+
+    assert [profile.namespace] == [d["metadata"]["name"] for d in by_kind["Namespace"]]
+    assert profile.service_account in [d["metadata"]["name"] for d in by_kind["ServiceAccount"]]
+    assert {secret.name for secret in profile.secrets} <= readable
+
+
+def test_bucket_is_the_same_in_profile_and_overlay():
+    """The artifacts' place in Kubeflow's configuration is the profile's pipeline root."""
+    text = (MANIFESTS / "overlays" / "gke" / "pipeline-root.yaml").read_text()
+
+    assert [load_profile("gke").pipeline_root] == re.findall(r"defaultPipelineRoot: (\S+)", text)
+
+
+def test_run_pods_are_denied_everything_first():
+    """Pods of a run have a policy that allows nothing, in both directions."""
+    policies = {d["metadata"]["name"]: d["spec"] for d in resources() if d["kind"] == "NetworkPolicy"}
+    deny = policies["run-default-deny"]
+
+    assert ["Ingress", "Egress"] == deny["policyTypes"]
+    assert not {"ingress", "egress"} & set(deny)
+
+
+def test_only_ingest_reaches_the_internet():
+    """No policy but that of the ingest step opens public addresses, and that one keeps private networks out."""
+    wide = {}
+    for policy in (d for d in resources() if d["kind"] == "NetworkPolicy"):
+        for rule in policy["spec"].get("egress", []):
+            for block in (target["ipBlock"] for target in rule.get("to", []) if "ipBlock" in target):
+                if block["cidr"].endswith("/0"):
+                    wide[policy["metadata"]["name"]] = (policy["spec"]["podSelector"], block["except"])
+
+    assert ["ingest-allow-sources"] == list(wide)
+    selector, excepted = wide["ingest-allow-sources"]
+    assert {"matchLabels": {"fashion-tuning/step": "ingest"}} == selector
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} == set(excepted)
+
+
+def test_broken_manifest_is_found():
+    """The strict validation used here really refuses an unknown field."""
+    assert schema_problems([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}, "specs": {}}], OLDEST)
