@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import bdtr
 
 from components.errors import DataError
 from components.evaluation.evaluate import Evaluation
-from components.evaluation.metrics import mean_over_present, scores_from_counts
+from components.evaluation.metrics import class_scores, confusion_matrix, mean_over_present, scores_from_counts
 from components.evaluation.resampling import (
     Outcomes,
     accuracy_difference_interval,
@@ -66,7 +66,7 @@ class Comparison:
 def exact_mcnemar(only_first: int, only_second: int) -> float:
     """Return the two-sided exact p-value of McNemar's test from its two discordant counts."""
     discordant = only_first + only_second
-    return float(min(1.0, 2.0 * stats.binom.cdf(min(only_first, only_second), discordant, 0.5)))
+    return float(min(1.0, 2.0 * bdtr(min(only_first, only_second), discordant, 0.5))) if discordant else 1.0
 
 
 def grouped_mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> float:
@@ -105,30 +105,24 @@ def macro_f1_difference(
         groups: (N,) int64, equal for identical images.
         num_classes: K.
     """
+    names = np.eye(num_classes)
 
-    def difference(counts: np.ndarray, cells: np.ndarray) -> np.ndarray:
-        label, one, other = np.unravel_index(cells, (num_classes,) * 3)
-        names = np.eye(num_classes)
-        support = counts @ names[label]
-        means = [
-            mean_over_present(
-                scores_from_counts(counts @ (names[label] * (label == p)[:, None]), support, counts @ names[p])["f1"],
-                support,
-            )
-            for p in (one, other)
-        ]
-        return means[0] - means[1]
+    def macro_f1(counts: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        support, hits = counts @ names[label], counts @ (names[label] * (label == prediction)[:, None])
+        return mean_over_present(scores_from_counts(hits, support, counts @ names[prediction])["f1"], support)
 
     def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
         cells, outcomes = np.unique((labels * num_classes + one) * num_classes + other, return_inverse=True)
-        counted = Outcomes.count(outcomes, groups, len(cells))
-        point = difference((counted.frequencies @ counted.compositions).astype(np.float64)[None], cells)[0]
-        values = difference(counted.resample(0, F1_RESAMPLES), cells)
-        return percentile_interval(values, float(point))
+        label, first_told, second_told = np.unravel_index(cells, (num_classes,) * 3)
+        counts = Outcomes.count(outcomes, groups, len(cells)).resample(0, F1_RESAMPLES)
+        values = macro_f1(counts, label, first_told) - macro_f1(counts, label, second_told)
+        return percentile_interval(values, point(one) - point(other))
 
-    whole = np.unique((labels * num_classes + first) * num_classes + second, return_counts=True)
-    point = float(difference(whole[1].astype(np.float64)[None], whole[0])[0])
-    return point, swap_symmetric(interval, first, second)
+    def point(predictions: np.ndarray) -> float:
+        scores = class_scores(confusion_matrix(labels, predictions, num_classes))
+        return float(mean_over_present(scores["f1"], scores["support"]))
+
+    return point(first) - point(second), swap_symmetric(interval, first, second)
 
 
 def compare(one: Evaluation, other: Evaluation) -> Comparison:

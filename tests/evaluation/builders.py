@@ -1,5 +1,6 @@
 """Small real inputs for the tests of the verdict: pictures one can tell apart, linear ONNX models, studies."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from components.data.contract import DatasetInfo, TestData
+from components.evaluation import metrics
+from components.evaluation.evaluate import Evaluation
+from components.evaluation.resampling import accuracy_interval
 from components.search.trial import Ledger, Trial
 
 SIDE = 6
@@ -182,4 +186,70 @@ def write_ingest_report(directory: Path, data: TestData) -> Path:
     }
     (directory / "ingest_report.json").write_text(json.dumps(document))
     (directory / "ingest_report.md").write_text("# Ingest\n")
+    return directory
+
+
+def make_evaluation(
+    approach: str = "mlp",
+    *,
+    accuracy: float = 0.85,
+    seed: int = 0,
+    data_seed: int = 0,
+    dataset: str = "fashion-mnist",
+    classes: tuple[str, ...] = ("shirt", "trouser", "bag"),
+    num_examples: int = 400,
+    ledger: Ledger | None = None,
+    duplicates: int = 0,
+) -> Evaluation:
+    """Return an evaluation whose answers are drawn at random with a given accuracy."""
+    data = make_test_data(dataset, classes, num_examples, data_seed, duplicates=duplicates)
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1, (num_examples, len(classes)))
+    told = np.where(rng.random(num_examples) < accuracy, data.labels, rng.integers(0, len(classes), num_examples))
+    logits[np.arange(num_examples), told] += 4.0
+    probabilities = np.exp(logits)
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
+    scores = metrics.score(probabilities, data.labels, classes)
+    correct = probabilities.argmax(axis=1) == data.labels
+    record = {
+        "schema": 1,
+        "dataset": dataset,
+        "approach": approach,
+        "classes": list(classes),
+        "scores": scores,
+        "accuracy_ci95": list(accuracy_interval(correct, data.groups)),
+        "replicates": [
+            {
+                "seed": n,
+                "accuracy": scores["accuracy"] - n / 500,
+                "macro_f1": scores["macro_f1"],
+                "validation_accuracy": 0.9,
+            }
+            for n in range(3)
+        ],
+        "latency": {
+            "batch_1": {"median_ms": 0.1, "p95_ms": 0.2, "calls": 100},
+            "batch_256": {"median_ms": 4.0, "p95_ms": 5.0, "calls": 100},
+            "hardware": {"device": "CPU: generic", "threads": 1, "runtime": "onnxruntime 1.0"},
+        },
+        "model_bytes": 400_000,
+        "model": {
+            "approach": approach,
+            "hyperparameters": {"units": 64},
+            "device_seconds": 30.0,
+            "parameters": 100_000,
+            "validation_accuracy": 0.9,
+            "versions": {"numpy": "2.0"},
+        },
+        "data": json.loads(json.dumps(dataclasses.asdict(data.info))),
+        "mistakes": metrics.confident_mistakes(probabilities, data.labels, data.groups),
+    }
+    return Evaluation(record=record, probabilities=probabilities, labels=data.labels, groups=data.groups, ledger=ledger)
+
+
+def save_evaluation(evaluation: Evaluation, directory: Path) -> Path:
+    """Write an evaluation directory as the evaluate step does."""
+    evaluation.save(directory)
+    if evaluation.ledger:
+        evaluation.ledger.save(directory / "study.json")
     return directory
