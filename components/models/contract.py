@@ -1,7 +1,7 @@
 """What the two approaches have in common: the calls a search and a final training make, and the model directory.
 
 Imports neither TensorFlow nor torch. `models/mlp.py` and `models/resnet18.py` export the same names:
-`APPROACH`, `SPACES`, `Trainer`.
+`APPROACH`, `NATIVE_FILE`, `PACKAGES`, `TAKES_WEIGHTS`, `SPACES`, `RECIPE`, `Trainer`.
 """
 
 from collections.abc import Callable
@@ -52,6 +52,10 @@ class FitResult:
 
 class Trainer(Protocol):
     """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another."""
+
+    @property
+    def device_name(self) -> str:
+        """Name of the GPU, or `cpu`."""
 
     def fit(
         self,

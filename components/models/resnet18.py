@@ -25,13 +25,16 @@ from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
 from components.models.measures import Stopwatch, onnx_difference
 from components.models.pretrained import read_weights
-from components.models.sampling import EpochSampler, batch_size_for, repeat_factors
+from components.models.sampling import EpochSampler, batch_size_for, channel_statistics, repeat_factors
 from components.models.schedule import learning_rate_factor
 from components.search.space import Parameter, Space, Value
 
 log = logging.getLogger(__name__)
 
 APPROACH = "resnet18"
+NATIVE_FILE = "model.safetensors"
+PACKAGES = ("torch", "torchvision")
+TAKES_WEIGHTS = True
 
 _DESCRIBED = (
     Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.05),
@@ -152,9 +155,14 @@ class Trainer:
         if self._pretrained:
             self._mean, self._std = IMAGENET_MEAN, IMAGENET_STD
         else:
-            self._mean, self._std = self._images.statistics(self._train)
-            if self._num_channels == 1:
-                self._mean, self._std = self._mean * 3, self._std * 3
+            mean, std = channel_statistics(train_data.images, self._train)
+            repeats = 3 if self._num_channels == 1 else 1
+            self._mean, self._std = tuple(mean / 255) * repeats, tuple(std / 255) * repeats
+
+    @property
+    def device_name(self) -> str:
+        """Name of the GPU, or `cpu`."""
+        return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
 
     def fit(
         self,
@@ -362,18 +370,6 @@ class _Images:
         if self._tensor is None:
             return torch.from_numpy(self._source[numbers]).to(self._device, non_blocking=True)
         return self._tensor[torch.from_numpy(numbers).to(self._device, non_blocking=True)]
-
-    def statistics(self, numbers: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and standard deviation per channel, in 0-1, of the numbered images (10,000 of them at most)."""
-        chosen = numbers[:: max(1, len(numbers) // 10_000)]
-        count = np.zeros((256, self._source.shape[3]))
-        for chunk in np.array_split(chosen, -(-len(chosen) // 1000)):
-            pixels = self._source[chunk]
-            count += np.stack([np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(count.shape[1])], 1)
-        share, level = count / count.sum(0), np.arange(256)[:, None] / 255
-        mean = (share * level).sum(0)
-        std = np.sqrt((share * (level - mean) ** 2).sum(0))
-        return tuple(mean.tolist()), tuple(np.maximum(std, 1 / 255).tolist())
 
 
 def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:
