@@ -69,26 +69,29 @@ class Claim:
 
 
 class Liveness:
-    """Remembers when each claim's heartbeat last changed, on this process's own clock.
+    """Remembers since when each claim's heartbeat has not changed, on this process's own clock.
 
-    The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL. Clocks of other
-    machines and of the store play no part.
+    The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL, and one that was
+    paused learns nothing from its own pause: only two looks that are a TTL apart tell that an owner is dead. Clocks of
+    other machines and of the store play no part.
     """
 
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
-        self._seen: dict[tuple[int, int], tuple[Any, float]] = {}
+    def __init__(self, ttl_seconds: float) -> None:
+        self._ttl_seconds = ttl_seconds
+        self._seen: dict[tuple[int, int], tuple[Any, float, float]] = {}
 
-    def observe(self, number: int, epoch: int, beat: Any) -> None:
-        """Note the heartbeat of a claim; None before the first."""
+    def observe(self, number: int, epoch: int, beat: Any, began: float, ended: float) -> None:
+        """Note the heartbeat of a claim (None before the first), read between two moments."""
         before = self._seen.get((number, epoch))
         if before is None or before[0] != beat:
-            self._seen[number, epoch] = (beat, self._timing.clock())
+            self._seen[number, epoch] = (beat, ended, ended)
+        else:
+            self._seen[number, epoch] = (beat, before[1], max(before[2], began))
 
     def is_stale(self, number: int, epoch: int) -> bool:
         """Return whether the claim's owner counts as dead."""
-        _, since = self._seen[number, epoch]
-        return self._timing.clock() - since >= self._timing.ttl_seconds
+        _, since, last = self._seen.get((number, epoch), (None, 0.0, 0.0))
+        return last - since >= self._ttl_seconds
 
 
 def process_identity() -> dict[str, Any]:

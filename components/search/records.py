@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -136,6 +137,7 @@ class Records:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.trials: dict[int, TrialRecord] = {}
 
     def refresh(self, store: Store) -> None:
@@ -171,11 +173,19 @@ class Records:
         ]
         for (record, name, _), values in zip(wanted, _read(store, [key for *_, key in wanted]), strict=True):
             setattr(record, name, values if values is not None or name in ("heartbeat", "result") else {})
-        self.trials = {number: record for number, record in sorted(listed.items()) if record.params}
+        with self._lock:
+            for number, known in self.trials.items():
+                # Written by this process after the listing began.
+                record = listed.setdefault(number, known)
+                record.result = record.result or known.result
+                if known.epoch > record.epoch:
+                    record.epoch, record.claim = known.epoch, known.claim
+            self.trials = {number: record for number, record in sorted(listed.items()) if record.params}
 
     def add(self, record: TrialRecord) -> None:
         """Note a trial that this process created."""
-        self.trials = {**self.trials, record.number: record}
+        with self._lock:
+            self.trials = {**self.trials, record.number: record}
 
 
 def _read(store: Store, keys: list[str]) -> list[dict[str, Any] | None]:

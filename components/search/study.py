@@ -90,7 +90,7 @@ class Study:
         self.store = store
         self.timing = timing
         self._records = Records()
-        self._liveness = Liveness(timing)
+        self._liveness = Liveness(timing.ttl_seconds)
         self._renewed: tuple[float, float] | None = None
         self._reused: tuple[Trial, ...] | None = None
 
@@ -133,9 +133,9 @@ class Study:
         """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
         start = self.timing.clock()
         self._records.refresh(store or self.store)
-        for record in self._unfinished():
-            self._liveness.observe(record.number, record.epoch, record.beat)
         end = self.timing.clock()
+        for record in self._unfinished():
+            self._liveness.observe(record.number, record.epoch, record.beat, start, end)
         self._renewed = (end, end - start)
 
     def refresh_if_due(self) -> bool:
@@ -255,7 +255,6 @@ class Study:
         won = self.store.create(names.claim_key(record.number, epoch), encode(body))
         failpoint("claim-sent")
         record.epoch, record.claim = epoch, body if won else {}
-        self._liveness.observe(record.number, epoch, None)
         if not won:
             return None
         if epoch > 1:
@@ -325,7 +324,6 @@ class Study:
     def finish(self, trial: Trial) -> Trial:
         """Post the result of a claimed trial; return the accepted one, which another worker may have posted before."""
         accepted = self._accept(trial)
-        failpoint("result-sent")
         if accepted is not trial:
             log.info("trial %d: already done by %s", trial.number, accepted.worker)
         return accepted
@@ -333,6 +331,7 @@ class Study:
     def _accept(self, trial: Trial) -> Trial:
         body, key = dataclasses.asdict(trial), names.result_key(trial.number)
         won = self.store.create(key, encode(body))
+        failpoint("result-sent")
         record = dataclasses.replace(
             self._records.trials[trial.number], result=body if won else decode(self.store.read(key), key)
         )

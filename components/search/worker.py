@@ -65,7 +65,7 @@ def run_worker(
         reused = _warm_start(study, root)
         with Termination(timing.term_seconds) as termination, Pulse(study) as pulse:
             _Worker(study, approach, train_data, reused, worker, require_gpu, pulse, termination).run()
-        study.collect()
+    study.collect()
     ledger = study.known()
     best = ledger.best()
     log.info(

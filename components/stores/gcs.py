@@ -168,7 +168,7 @@ class GcsStore:
                 deadline_seconds=self._deadline_seconds,
             )
         except api.NotFound as error:
-            if "bucket" in error.message.lower():
+            if "bucket does not exist" in error.message:
                 raise ConfigurationError(
                     f"bucket {self._bucket} must exist; got {error.message} Create it or correct the URI"
                 ) from error

@@ -120,4 +120,4 @@ class RandomSampler:
         if number < len(self.seeds):
             return dict(self.seeds[number])
         generator = np.random.default_rng([self.seed, number])
-        return {"x": float(generator.uniform()), "kind": str(generator.choice(["a", "b"]))}
+        return {"x": round(float(generator.uniform()), 6), "kind": str(generator.choice(["a", "b"]))}
