@@ -133,5 +133,6 @@ def _source_problems(name: str, source: str) -> list[str]:
 
 
 def _shown(value: str) -> str:
+    value = re.sub(r"//[^/]*@", "//***@", value)
     text = value if len(value) <= 80 else value[:77] + "..."
     return repr(text)

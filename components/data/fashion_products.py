@@ -25,6 +25,7 @@ TABLE = "styles.csv"
 PATTERN = r"(?:myntradataset/)?(?:styles\.csv|images/\d{1,7}\.jpg)"
 """The members that are read; some archives repeat everything under `myntradataset/`."""
 LIMITS = Limits()
+_NUM_SPLITS = 3
 _IMAGE = re.compile(r"images/(\d{1,7})\.jpg")
 
 
@@ -86,7 +87,7 @@ def read_table(
         key=lambda p: _order(p[0]),
     )
     if limit:
-        chosen = stratified_subset([label for _, label in pairs], [i for i, _ in pairs], limit)
+        chosen = stratified_subset([label for _, label in pairs], [i for i, _ in pairs], limit, least=_NUM_SPLITS)
         pairs = [pairs[i] for i in chosen]
     names = [images[i] for i, _ in pairs]
     num_quarantined = len(findings.quarantined)

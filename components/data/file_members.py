@@ -34,7 +34,7 @@ class FileMembers:
             DataError: It holds more files than `limits.num_members`.
             StorageError: It cannot be listed.
         """
-        limits, matches = limits or Limits(), re.compile(pattern)
+        limits, matches = limits or Limits(), re.compile(pattern, re.ASCII)
         files, num_ignored = {}, 0
         inside = root.resolve()
         for folder, _, names in os.walk(root, onerror=_raise):

@@ -41,10 +41,11 @@ def decode(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, tuple[str, .
         raise UndecodableError("not a JPEG file")
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError as error:
-        raise UndecodableError(f"damaged header ({error})") from error
+    except ValueError:  # damaged, or sampled in a way that simplejpeg does not know and Pillow does
+        height = width = 0
+        colours = "unknown"
     if height * width > MAX_PIXELS:
-        raise UndecodableError(f"more than {MAX_PIXELS:,} pixels ({width} x {height})")
+        raise UndecodableError(_too_many_pixels(width, height))
     if data.count(b"\xff\xda") > _MAX_SCANS:
         raise UndecodableError(f"more than {_MAX_SCANS} scans")
     has_exif = b"Exif\0\0" in data[: 2**16]
@@ -67,6 +68,8 @@ def _decode_unusual(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, tup
         warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as opened:
+                if opened.width * opened.height > MAX_PIXELS:
+                    raise UndecodableError(_too_many_pixels(*opened.size))
                 opened.load()
                 image = opened
                 if opened.getexif().get(_ORIENTATION, 1) in range(2, 9):
@@ -75,12 +78,20 @@ def _decode_unusual(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, tup
                 if image.mode != "RGB":
                     notes.append({"L": "greyscale", "CMYK": "cmyk"}.get(image.mode, "converted"))
                     image = image.convert("RGB")
+        except UndecodableError:
+            raise
+        except Image.DecompressionBombError:
+            raise UndecodableError(f"more than {MAX_PIXELS:,} pixels") from None
         except Exception as error:  # a decoder may raise anything on hostile bytes
             raise UndecodableError(f"damaged ({error})") from error
     if (image.height, image.width) != size:
         notes.append("resized")
         return _resized(image, size), tuple(notes)
     return np.asarray(image), tuple(notes)
+
+
+def _too_many_pixels(width: int, height: int) -> str:
+    return f"more than {MAX_PIXELS:,} pixels ({width} x {height})"
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> np.ndarray:

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -89,7 +90,7 @@ class ZipMembers:
             raise StorageError(f"{path} must be readable; got {error.strerror}. Check the path") from error
         try:
             self._num_bytes = os.fstat(self._fd).st_size
-            self._members, self.num_ignored = self._read_directory(re.compile(pattern))
+            self._members, self.num_ignored = self._read_directory(re.compile(pattern, re.ASCII))
         except BaseException:
             self.close()
             raise
@@ -194,7 +195,7 @@ class ZipMembers:
         """Return where each member's bytes must end: at the next one's start. Refuse overlaps."""
         extents.sort()
         ends = {}
-        for (start, least), (following, _) in zip(extents, [*extents[1:], (directory_start, 0)], strict=True):
+        for (start, least), (following, _) in pairwise([*extents, (directory_start, 0)]):
             if start + least > following:
                 raise DataError(
                     f"{self.label} must hold members that do not overlap; got two at byte {following}. Refused"
