@@ -122,7 +122,7 @@ def _broken_rule(name: str, value: Any, where: str) -> str:
         return "" if good else "a list of names"
     if name == "secrets":
         return "" if isinstance(value, list) else "a list of secrets"
-    if name == "optional":
+    if name in ("optional", "autoscaled"):
         return "" if isinstance(value, bool) else "true or false"
     return "" if isinstance(value, dict) else "a mapping"
 

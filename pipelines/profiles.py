@@ -111,6 +111,7 @@ class ClusterProfile:
         accelerator: Resource name of the GPU, for example `nvidia.com/gpu`; "" where steps run on CPUs.
         node_selector: Labels of the node pool, given to every step.
         tolerations: Of the node pool's taints, given to every step.
+        autoscaled: True where the node pool may have no node while nothing runs.
         queue: Kueue local queue of the steps with a GPU; "" without Kueue.
         run_as_user: Numeric user of every container; never 0.
         run_as_group: Numeric group of every container.
@@ -135,6 +136,7 @@ class ClusterProfile:
     accelerator: str = ""
     node_selector: dict[str, str] = field(default_factory=dict)
     tolerations: tuple[dict[str, Any], ...] = ()
+    autoscaled: bool = False
     queue: str = ""
     run_as_user: int = 65532
     run_as_group: int = 65532
