@@ -25,6 +25,7 @@ from components.evaluation.svg import (
 )
 from components.evaluation.text import approach_name, clean, duration, percent, points
 from components.search.trial import Ledger
+from components.search.views import best_so_far, hyperparameter_names, is_scored
 
 LABEL_LENGTH = 26
 MAX_AXES = 14
@@ -72,7 +73,7 @@ def differences(comparisons: Sequence[Comparison]) -> Markup:
 
 
 @styled
-def best_so_far(ledgers: dict[str, Ledger], title: str, *, over_time: bool) -> Markup | None:
+def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) -> Markup | None:
     """Draw the best validation score found so far; None without a usable trial.
 
     Args:
@@ -89,14 +90,21 @@ def best_so_far(ledgers: dict[str, Ledger], title: str, *, over_time: bool) -> M
     unit, unit_seconds = ("minutes", 60.0) if longest >= 180 else ("seconds", 1.0)
     lows = []
     for approach, ledger in known.items():
-        scores = np.asarray([np.nan if t.score is None else t.score for t in ledger.trials])
-        best = np.fmax.accumulate(scores)
-        where = np.arange(1.0, len(scores) + 1)
-        if over_time:
-            where = np.cumsum([t.device_seconds for t in ledger.trials]) / unit_seconds
-        lows.append(np.nanmin(best))
+        course = best_so_far(ledger)
+        scored = {t.number: t.score for t in ledger.trials if is_scored(t)}
+        dots = [(p.device_seconds / unit_seconds if over_time else p.number + 1, scored.get(p.number)) for p in course]
+        where, best = [x for x, _ in dots], [p.best for p in course]
+        lows.append(best[0])
         colour = series(approach)
-        axes.plot(where, scores, ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
+        axes.plot(
+            where,
+            [np.nan if y is None else y for _, y in dots],
+            ".",
+            color=colour,
+            alpha=0.35,
+            markersize=5,
+            markeredgewidth=0,
+        )
         axes.step(where, best, where="post", color=colour, linewidth=2)
         axes.plot(where[-1:], best[-1:], "o", color=colour, markersize=6, label=approach_name(approach))
     axes.set_xlabel(f"device {unit}" if over_time else "trials")
@@ -126,8 +134,8 @@ def _legend(axes: Axes) -> None:
 @styled
 def parallel_coordinates(ledger: Ledger, approach: str, title: str) -> Markup | None:
     """Draw every usable trial as a line over its hyperparameters, coloured by score; None without one."""
-    usable = sorted((t for t in ledger.trials if t.score is not None), key=lambda t: t.score)
-    names = list(dict.fromkeys(n for t in usable for n in t.hyperparameters))[:MAX_AXES]
+    usable = sorted(filter(is_scored, ledger.trials), key=lambda t: t.score)
+    names = [n for n in hyperparameter_names(ledger) if any(n in t.hyperparameters for t in usable)][:MAX_AXES]
     if not names:
         return None
     declared = {row["name"]: row for row in ledger.spec.get("space", ()) if isinstance(row, dict) and "name" in row}

@@ -43,7 +43,7 @@ def remember(
             store.create(f"{created:%Y%m%dT%H%M%SZ}{suffix}", data)
         earlier = [key for key in keys if not key.endswith(suffix)][-(limit - 1) :]
         rows = [row for key in earlier if (row := _read(store, key)) is not None]
-    except (UnavailableError, PermissionDeniedError, StorageError) as error:
+    except (UnavailableError, PermissionDeniedError, StorageError, OSError) as error:
         log.warning("history of earlier runs is not shown: %s", error)
         return [own], f"The figures of earlier runs could not be read: {error}"
     return [*rows, own], ""

@@ -13,6 +13,7 @@ from components.evaluation.pictures import disagreements, mistakes
 from components.evaluation.results import DatasetResults
 from components.evaluation.text import approach_name, clean, duration, p_value, percent, points, size
 from components.search.trial import Ledger
+from components.search.views import hyperparameter_names, is_scored
 
 NUM_BEST_TRIALS = 8
 NUM_CONFUSIONS = 15
@@ -74,7 +75,7 @@ def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[d
         "comparison": result.comparison,
         "optimism": charts.optimism(stages, clean(result.name, 60)),
         "optimism_rows": stages,
-        "best_so_far": [charts.best_so_far(ledgers, clean(result.name, 60), over_time=t) for t in (False, True)],
+        "best_so_far": [charts.search_progress(ledgers, clean(result.name, 60), over_time=t) for t in (False, True)],
         "searches": [_search(a, ledger, result.name) for a, ledger in ledgers.items()],
         "class_chart": charts.class_differences(*both) if both else None,
         "class_rows": _class_rows(evaluations),
@@ -240,8 +241,8 @@ def _count(value: Any) -> str:
 
 
 def _search(approach: str, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    usable = sorted((t for t in ledger.trials if t.score is not None), key=lambda t: (-t.score, t.number))
-    names = list(dict.fromkeys(n for t in usable[:NUM_BEST_TRIALS] for n in t.hyperparameters))
+    usable = sorted(filter(is_scored, ledger.trials), key=lambda t: (-t.score, t.number))
+    names = [n for n in hyperparameter_names(ledger) if any(n in t.hyperparameters for t in usable)]
     return {
         "approach": approach,
         "algorithm": ledger.spec.get("algorithm", ""),
