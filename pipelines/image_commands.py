@@ -108,7 +108,8 @@ def build_image(target: str, name: str, *, engine: str = "", cpu: bool = False, 
     if cpu:
         given.append("KERAS_LOCK=requirements-keras.txt")
     options = [option for argument in given for option in ("--build-arg", argument)]
-    run_engine(["build", "--target", target, "--tag", name, "--file", "images/Dockerfile", *options, "."], engine)
+    network = ["--network", "host"]  # engines inside a virtual machine or container have no network of their own
+    run_engine(["build", *network, "--target", target, "--tag", name, "-f", "images/Dockerfile", *options, "."], engine)
 
 
 def find_engine(engine: str = "") -> str:

@@ -129,6 +129,10 @@ def _write_inputs(out: Path, parameters: dict[str, Any], containers: bool) -> No
 
     if "python3" in str(out):
         raise ParameterError(f"--out must not contain 'python3', which the local runner rewrites; got {out}")
+    if containers:
+        from pipelines.containers import check_engine
+
+        check_engine(out)
     compile_pipeline(out / "pipeline.yaml", load_profile("local"))
     content = {"parameters": parameters, "containers": containers}
     (out / "parameters.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
