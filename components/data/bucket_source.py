@@ -138,20 +138,15 @@ class GcsBucket:
     def is_passing(self, error: Exception) -> bool:
         """Tell whether a later repetition may succeed."""
         import requests
+        import urllib3
         from google.api_core.exceptions import GoogleAPICallError
         from google.auth.exceptions import TransportError
 
         if isinstance(error, GoogleAPICallError):
             return error.code in _PASSING_STATUS
-        return isinstance(
-            error,
-            (
-                requests.exceptions.ConnectionError,
-                requests.exceptions.Timeout,
-                requests.exceptions.ChunkedEncodingError,
-                TransportError,
-            ),
-        )
+        # A body that breaks off reaches us as urllib3's own error: the client reads it past requests.
+        broken = (requests.exceptions.ConnectionError, requests.exceptions.Timeout, urllib3.exceptions.HTTPError)
+        return isinstance(error, (*broken, requests.exceptions.ChunkedEncodingError, TransportError))
 
     @contextmanager
     def translated(self, what: str) -> Iterator[None]:
@@ -207,7 +202,7 @@ class S3Bucket:
             from botocore.config import Config
 
             connect, read = _timeout()
-            self._made = boto3.client(
+            self._made = boto3.session.Session().client(
                 "s3", config=Config(connect_timeout=connect, read_timeout=read, retries={"total_max_attempts": 1})
             )
         return self._made

@@ -221,7 +221,7 @@ def test_lasting_failures(tmp_path, status, error, code):
     with FileServer({"/a.zip": DATA}) as server:
         server.fail(Failure("status", status, times=-1))
 
-        with pytest.raises(error, match="/a.zip") as caught:
+        with pytest.raises(error, match=r"/a\.zip") as caught:
             fetch(server, tmp_path)
 
     assert (code, [], []) == (caught.value.exit_code, whole_files(tmp_path), partials(tmp_path))
@@ -265,7 +265,7 @@ def test_digests_of_the_server(tmp_path, headers):
     """Digests that the server sends are compared as well."""
     with (
         FileServer({"/a.zip": DATA}, headers=headers) as server,
-        pytest.raises(DataError, match="must have (CRC32C|MD5)"),
+        pytest.raises(DataError, match=r"must have (CRC32C|MD5)"),
     ):
         fetch(server, tmp_path)
 
@@ -358,7 +358,7 @@ def test_default_source_is_pinned(tmp_path, monkeypatch):
 
     with FileServer({f"/{name}": data for name, data in mnist_files().items()}) as server:
         monkeypatch.setattr(fashion_mnist, "DEFAULT_SOURCE", server.url + "/")
-        with pytest.raises(DataError, match="expected .* bytes, got"):
+        with pytest.raises(DataError, match=r"expected .* bytes, got"):
             run_ingest("fashion-mnist", tmp_path / "out", cache=tmp_path / "c")
         server.files.clear()
         with pytest.raises(UnavailableError, match="moved"):
