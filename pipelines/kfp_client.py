@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 ENDPOINT, UI_ENDPOINT = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT"
 WAYS = ("auto", "url", "in-cluster", "port-forward")
+IN_CLUSTER = "http://ml-pipeline.{}.svc.cluster.local:8888"
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
 BACKOFF_SECONDS = 0.5
@@ -230,7 +231,7 @@ def connect(
     with ExitStack() as stack:
         forward = None
         if way == "in-cluster":
-            endpoint = f"http://ml-pipeline.{installation}.svc.cluster.local:8888"
+            endpoint = IN_CLUSTER.format(installation)
         elif way == "port-forward":
             forward = stack.enter_context(PortForward(installation, context))
             endpoint = forward.url

@@ -56,7 +56,8 @@ def make_package(directory: Path, profile: ClusterProfile) -> Package:
         FashionTuningError: It does not compile, or no commit is known.
     """
     path = compile_pipeline(directory / "fashion-tuning.yaml", profile)
-    documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same documents, ten times as fast
+    documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader))
     digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return Package(path, f"{project['version']}-{image_tag()}", digest, _steps(documents[0]))

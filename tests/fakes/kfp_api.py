@@ -19,6 +19,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -120,6 +121,9 @@ class FakeKfpApi:
         self.requests: list[str] = []
         self.script: list[Frame] = [("PENDING", {}), ("RUNNING", {}), ("SUCCEEDED", {})]
         self._scripts: dict[str, list[Frame]] = {}
+        self._actions: dict[int, Callable[[], None]] = {}
+        self._polls = 0
+        self._connections: set[socket.socket] = set()
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._serials, self._ticks = itertools.count(), itertools.count()
@@ -149,11 +153,14 @@ class FakeKfpApi:
         return self
 
     def stop(self) -> None:
-        """Stop listening; the state stays."""
+        """Stop listening and break what is open; the state stays."""
         if self._server:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+        for connection in tuple(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -193,11 +200,20 @@ class FakeKfpApi:
             run["recurring_run_id"] = recurring_run_id
             return run["run_id"]
 
+    def play(self, *frames: Frame) -> None:
+        """Let every run go on with these frames."""
+        with self._lock:
+            self._scripts = {run_id: list(frames) for run_id in self.runs}
+
     def finish(self, run_id: str, state: str = "SUCCEEDED") -> None:
         """End a run."""
         with self._lock:
             self._scripts[run_id] = [(state, {})]
             self._advance(run_id)
+
+    def after_poll(self, number: int, action: Callable[[], None]) -> None:
+        """Do something, in a thread of its own, once a run was looked at that many times."""
+        self._actions[number] = action
 
     def handle(self, method: str, path: str, query: dict[str, str], headers: Mapping[str, str], body: bytes) -> Any:
         """Return the JSON answer to a request, or raise `ApiError`."""
@@ -274,7 +290,7 @@ class FakeKfpApi:
         name = query.get("name") or "pipeline.yaml"
         if any(v["pipeline_id"] == pipeline["pipeline_id"] and v["name"] == name for v in self.versions.values()):
             raise ApiError(409, "Failed to create a pipeline version")
-        documents = list(yaml.safe_load_all(document))
+        documents = list(yaml.load_all(document, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         try:
             json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
         except json_format.ParseError as error:
@@ -366,6 +382,9 @@ class FakeKfpApi:
     def _get_run(self, run_id: str, _query: dict) -> dict:
         self._found(self.runs, run_id, "Run")
         self._advance(run_id)
+        self._polls += 1
+        if action := self._actions.pop(self._polls, None):
+            threading.Thread(target=action, daemon=True).start()
         return self.runs[run_id]
 
     def _advance(self, run_id: str) -> None:
@@ -480,6 +499,14 @@ def _page(name: str, rows: list[dict], query: dict) -> dict:
 class _Handler(BaseHTTPRequestHandler):
     owner: FakeKfpApi
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.owner._connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.owner._connections.discard(self.connection)
+        super().finish()
 
     def log_message(self, *_: object) -> None:
         pass
