@@ -170,9 +170,10 @@ def _run(out: Path, debug: bool) -> None:
         )
         try:
             with _terminated_as_interrupt():
-                while child.poll() is None:
-                    progress.update()
+                # A failed step ends the run at once: kfp.local would finish its siblings first.
+                while child.poll() is None and not progress.failed:
                     time.sleep(0.5)
+                    progress.update()
             progress.update()
         except KeyboardInterrupt as error:
             code = 128 + (error.args[0] if error.args else signal.SIGINT)
@@ -180,9 +181,8 @@ def _run(out: Path, debug: bool) -> None:
             raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
         finally:
             _stop(child)
-    failed = [event for event in progress.events if event["event"] == "failed"]
-    if failed:
-        first = failed[0]
+    if progress.failed:
+        first = progress.failed[0]
         raise RunEndedError(first["code"], f"{first['step']}: {first['message']} (log: {out / 'run.log'})")
     if child.returncode != 0:
         raise FashionTuningError(f"the runner ended with exit code {child.returncode}; see {out / 'run.log'}")

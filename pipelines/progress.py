@@ -22,10 +22,13 @@ class Progress:
 
     Args:
         out: The run's folder, with `events.jsonl` and `studies/`.
+
+    Attributes:
+        failed: The events of steps that failed, oldest first.
     """
 
     def __init__(self, out: Path) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
         self._out = out
         self._steps: dict[str, dict[str, Any]] = {}
         self._studies: dict[str, str] = {}
@@ -48,7 +51,7 @@ class Progress:
     def update(self) -> None:
         """Read what is new and show it."""
         for event in self._new_events():
-            self.events.append(event)
+            self.failed += [event] if event["event"] == "failed" else []
             self._steps[event["step"]] = self._steps.get(event["step"], {"began": event["time"]}) | event
             if not self._live:
                 spent = event["time"] - self._steps[event["step"]]["began"]
