@@ -29,6 +29,7 @@ _PASSING = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.InvalidJSONError,  # an answer that was damaged on its way
     http.client.HTTPException,
     urllib3.exceptions.HTTPError,
     google.auth.exceptions.TransportError,

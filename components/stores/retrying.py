@@ -52,10 +52,10 @@ def retrying(
                 raise
             pause = random.uniform(0, bound)  # noqa: S311 (spreads repetitions, no secret)
             if corrupted >= CORRUPTED_TRIES or time.monotonic() - start + pause > deadline_seconds:
-                text = f"{type(error).__name__}: {error}"
+                text = " ".join(f"{type(error).__name__}: {error}".split())
                 raise UnavailableError(
                     f"{what} must succeed within {deadline_seconds:g} s; got {text}. Check the store and run again"
                 ) from error
-            log.warning("%s failed, trying again: %s", what, error)
+            log.warning("%s failed, trying again: %s", what, " ".join(str(error).split())[:200])
             time.sleep(pause)
             bound = min(2 * bound, LONGEST_SECONDS)

@@ -1,5 +1,8 @@
 """Places for a study on which toy workers of several processes meet."""
 
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,12 @@ class LocalPlace:
     def collect(self) -> None:
         """Let the study remove what killed writers left, without waiting for its age."""
         Study.open(open_store(self.uri), "toy").collect(0)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object under the study as somebody else would."""
+        path = Path(self.uri) / "toy" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
     def objects(self) -> dict[str, bytes]:
         """Content by key of everything under the study, temporary files included."""
@@ -43,6 +52,10 @@ class GcsPlace(ServerPlace):
         self.uri = f"gs://bucket/{prefix}"
         self.environment = {"STORAGE_EMULATOR_HOST": server.url}
 
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object under the study as somebody else would."""
+        self.server.put("bucket", f"{self.prefix}/toy/{key}", data)
+
     def objects(self) -> dict[str, bytes]:
         """Content by key of everything under the study."""
         start = f"{self.prefix}/toy/"
@@ -62,6 +75,10 @@ class S3Place(ServerPlace):
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
         }
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object under the study as somebody else would."""
+        open_store(self.uri).write(f"toy/{key}", data)
 
     def objects(self) -> dict[str, bytes]:
         """Content by key of everything under the study."""
@@ -86,7 +103,16 @@ def s3_server():
 
 
 @pytest.fixture
-def make_place(request, tmp_path):
+def memory_dir():
+    """A directory in memory where the system has one: thousands of synced writes need no disk to prove a protocol."""
+    memory = "/dev/shm"
+    directory = tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None)
+    yield Path(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def make_place(request, memory_dir):
     """Makes an empty place of a kind: `local`, `gcs` or `s3`."""
     count = 0
 
@@ -96,7 +122,7 @@ def make_place(request, tmp_path):
         prefix = f"{request.node.nodeid.replace('/', '.').replace('::', '.')}-{count}"
         prefix = "".join(c if c.isalnum() or c in ".-" else "-" for c in prefix)
         if kind == "local":
-            return LocalPlace(tmp_path / f"place-{count}")
+            return LocalPlace(memory_dir / f"place-{count}")
         server = request.getfixturevalue(f"{kind}_server")
         return (GcsPlace if kind == "gcs" else S3Place)(server, prefix)
 
