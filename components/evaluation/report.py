@@ -1,5 +1,6 @@
 """The report step's work: a run's evaluations become one self-contained page, `summary.json` and a short Markdown."""
 
+import functools
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +64,11 @@ def write_report(
 
 def render(variables: dict[str, Any]) -> str:
     """Return the report's page; every text is escaped."""
+    return _template().render(variables)
+
+
+@functools.cache
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -71,4 +77,4 @@ def render(variables: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"clean": clean, "approach": approach_name, "duration": duration, "p_value": p_value}
-    return environment.get_template("report.html").render(variables)
+    return environment.get_template("report.html")
