@@ -139,15 +139,9 @@ class Connection:
             raise _from_status(what, error) from error
         except urllib3.exceptions.HTTPError as error:
             raise _from_transport(what, self.endpoint, error) from error
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-        ) as error:  # the generated client met an answer it has no shape for
-            raise UnavailableError(
-                f"the answer to '{what}' must be of the v2beta1 API; got {type(error).__name__}: {error}. Compare the versions"
-                " of Kubeflow Pipelines and kfp"
-            ) from error
+        except (ValueError, TypeError, AttributeError) as error:
+            # The generated client met an answer it has no shape for.
+            raise _skew(what, f"{type(error).__name__}: {error}") from error
 
     def create(self, what: str, make: Callable[[], T], find: Callable[[], T | None]) -> T:
         """Create exactly one: where the answer is lost or says that it exists already, look for it.
@@ -287,6 +281,8 @@ def _is_loopback(host: str) -> bool:
 
 def _from_status(what: str, error: kfp_server_api.ApiException) -> FashionTuningError:
     status, said = error.status, _message(error)
+    if not status:  # raised by the client itself while it read an answer
+        return _skew(what, said)
     if status in (400, 413, 422):
         return ParameterError(f"'{what}' must be acceptable to Kubeflow; got {status}: {said}. Correct it")
     if status == 401:
@@ -314,6 +310,12 @@ def _from_status(what: str, error: kfp_server_api.ApiException) -> FashionTuning
     if status == 503:
         return UnavailableError(f"'{what}' needs a working API; got 503: {said}. Run the same command again")
     return UnansweredError(f"'{what}' needs a working API; got {status}: {said}. Run the same command again")
+
+
+def _skew(what: str, said: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the answer to '{what}' must be of the v2beta1 API; got {said}. Compare the versions of Kubeflow Pipelines and kfp"
+    )
 
 
 def _message(error: kfp_server_api.ApiException) -> str:

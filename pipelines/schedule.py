@@ -160,7 +160,7 @@ def _wanted(
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise ParameterError(
             f"--timezone must be a name such as UTC or Europe/Berlin; got {name!r}. Correct it"
         ) from error
