@@ -3,6 +3,7 @@
 from typing import Any
 
 from components.evaluation.results import DatasetResults
+from components.evaluation.tables import device_seconds
 from components.evaluation.text import approach_name, clean, duration, markdown_text, percent
 
 
@@ -35,11 +36,8 @@ def _row(result: DatasetResults, approach: str) -> str:
     evaluation = result.evaluations[approach]
     record = evaluation.record
     low, high = record["accuracy_ci95"]
-    seconds = (evaluation.ledger.device_seconds if evaluation.ledger else 0.0) + float(
-        record["model"].get("device_seconds") or 0.0
-    )
     return (
         f"{name} | {percent(record['scores']['accuracy'], 2)} | {100 * low:.2f} to {100 * high:.2f} |"
-        f" {record['scores']['macro_f1']:.4f} | {duration(seconds)} |"
+        f" {record['scores']['macro_f1']:.4f} | {duration(device_seconds(evaluation))} |"
         f" {record['latency']['batch_1']['median_ms']:.2f} ms"
     )
