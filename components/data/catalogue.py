@@ -25,7 +25,8 @@ PATTERN = r"(?!.*(?:^|/)\.{1,2}(?:/|$))[^/\\:\x00-\x1f][^\\:\x00-\x1f]{0,299}"
 """Relative names without `..`; which of them are images, the table says."""
 LIMITS = Limits()
 
-_MAX_DESCRIPTION_BYTES = 64 * 2**10
+_MAX_DESCRIPTION_BYTES = 8 * 2**10
+_MAX_BRACKETS = 50
 _MAX_SIDE = 512
 _ID = re.compile(r"[\w.-]{1,64}")
 
@@ -84,6 +85,8 @@ def parse_description(data: bytes) -> Description:
         raise DataError(
             f"{DESCRIPTION} must have at most {_MAX_DESCRIPTION_BYTES:,} bytes; got {len(data):,}. Shorten it"
         )
+    if data.count(b"[") + data.count(b"{") > _MAX_BRACKETS:  # each costs the parser a level of recursion
+        raise DataError(f"{DESCRIPTION} must be YAML of one level; got deeper nesting. Correct it")
     try:
         values = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

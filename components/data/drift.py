@@ -68,7 +68,7 @@ def compare(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     same_form = len(now["mean"]) == len(before["mean"])
     spreads = [max(s, 1.0) for s in before["spread"]]
     mean_change = [round((a - b) / s, 4) for a, b, s in zip(now["mean"], before["mean"], spreads, strict=False)]
-    spread_change = [round(a / s - 1, 4) for a, s in zip(now["spread"], spreads, strict=False)]
+    spread_change = [round((a - b) / s, 4) for a, b, s in zip(now["spread"], before["spread"], spreads, strict=False)]
     warnings = []
     if now["image_size"] != before["image_size"]:
         warnings.append(f"image size changed from {before['image_size']} to {now['image_size']}")

@@ -98,6 +98,19 @@ class RawCache:
                 return known[0]
             return self._fetch(remote, key, known)
 
+    def forget(self, remote: Remote) -> None:
+        """Drop a file that turned out to be unusable, so that the next run fetches it again."""
+        key = hashlib.sha256(remote.key.encode()).hexdigest()
+        with storing(self.directory):
+            entry = self._entry(key)
+            if entry:
+                self._path(entry["sha256"]).unlink(missing_ok=True)
+            (self.directory / "index" / f"{key}.json").unlink(missing_ok=True)
+            if self._store is not None and entry:
+                self._store.delete(f"index/{key}.json")
+                for name in self._store.list(f"sha256/{entry['sha256']}/"):
+                    self._store.delete(name)
+
     def _fetch(self, remote: Remote, key: str, known: tuple[Cached, str] | None) -> Cached:
         partial = Partial.open(self.directory / "partial" / key)
         for attempt in range(_FETCHES):

@@ -19,7 +19,7 @@ from components.data.file_members import FileMembers
 from components.data.findings import shown
 from components.data.http_source import HttpFile
 from components.data.kaggle import download_url, find_credentials
-from components.data.raw_cache import RawCache
+from components.data.raw_cache import Cached, RawCache
 from components.data.transfer import Expected, Remote
 from components.data.zip_members import ZipMembers
 from components.errors import (
@@ -88,17 +88,29 @@ def open_source(name: str, source: str, reader: ModuleType, cache: str) -> Itera
     with RawCache(cache) as raw_cache:
         with ThreadPoolExecutor(min(_FETCHERS, len(remotes))) as pool:
             cached = dict(zip([r.name for r in remotes], pool.map(raw_cache.get, remotes), strict=True))
-        digests = {key: value.sha256 for key, value in cached.items()}
-        if SUMS in cached:
-            _check_sums(cached.pop(SUMS).path, digests)
-            del digests[SUMS]
-        if len(cached) == 1:
-            ((key, value),) = cached.items()
-            members = _open_zip(name, value.path, key, reader)
-        else:
-            members = FileMembers({key: value.path for key, value in cached.items()}, limits=reader.LIMITS)
-        with members:
-            yield Opened(members, redacted(source or reader.DEFAULT_SOURCE), _summary(digests))
+        try:
+            opened = _open_cached(name, cached, redacted(source or reader.DEFAULT_SOURCE), reader)
+            with opened.members:
+                yield opened
+        except DataError:
+            # Whole as sent and yet unusable: not worth keeping, the next run looks for a better one.
+            for remote in remotes:
+                if not remote.is_pinned:
+                    raw_cache.forget(remote)
+            raise
+
+
+def _open_cached(name: str, cached: dict[str, Cached], source: str, reader: ModuleType) -> Opened:
+    digests = {key: value.sha256 for key, value in cached.items()}
+    if SUMS in cached:
+        _check_sums(cached.pop(SUMS).path, digests)
+        del digests[SUMS]
+    if len(cached) == 1:
+        ((key, value),) = cached.items()
+        members = _open_zip(name, value.path, key, reader)
+    else:
+        members = FileMembers({key: value.path for key, value in cached.items()}, limits=reader.LIMITS)
+    return Opened(members, source, _summary(digests))
 
 
 def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened:

@@ -1,0 +1,164 @@
+"""Twenty thousand mutated files: each is read, or refused in the project's own words; nothing else ever happens."""
+
+import os
+import random
+import resource
+import struct
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from components.data.fashion_products import PATTERN
+from components.data.findings import Findings
+from components.data.idx import format_idx, gunzip, parse_idx
+from components.data.jpeg import UndecodableError, decode
+from components.data.styles_table import parse_styles
+from components.data.zip_members import ZipMembers
+from components.errors import DataError
+from tests.data.builders import jpeg, make_zip, mnist_arrays, row, table, tree
+
+NUM_IDX, NUM_GZIP, NUM_ZIP, NUM_CSV, NUM_JPEG = 6_000, 2_000, 5_000, 5_000, 3_000
+MEMORY_KIB = 150 * 1024
+SLOWEST_SECONDS = 5.0
+
+INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
+INTERESTING_WORDS = (0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """Damage bytes: flips, interesting numbers, cuts, copies, insertions."""
+    result = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
+        if not result:
+            break
+        at = rng.randrange(len(result))
+        kind = rng.randrange(7)
+        if kind == 0:
+            result[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            result[at] = rng.choice(INTERESTING)
+        elif kind == 2:
+            word = struct.pack(rng.choice("<>") + "L", rng.choice(INTERESTING_WORDS))[: rng.choice((2, 4))]
+            result[at : at + len(word)] = word
+        elif kind == 3:
+            del result[at:]
+        elif kind == 4:
+            del result[at : at + rng.randrange(1, 50)]
+        elif kind == 5:
+            result[at:at] = rng.randbytes(rng.randrange(1, 20))
+        else:
+            start = rng.randrange(len(result))
+            result[at:at] = result[start : start + rng.randrange(1, 200)]
+    return bytes(result)
+
+
+@pytest.fixture
+def bounded():
+    """Fail where a test takes more memory than it may."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY_KIB
+
+
+def survive(number, call, *errors):
+    """Call with numbers; return how often it succeeded. Any other exception, or a slow call, fails the test."""
+    passed = 0
+    for seed in range(number):
+        started = time.monotonic()
+        try:
+            call(random.Random(seed))
+            passed += 1
+        except errors:
+            pass
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+        assert time.monotonic() - started < SLOWEST_SECONDS, f"seed {seed}"
+    return passed
+
+
+def test_idx(bounded):
+    """IDX files: mostly the header, where the sizes are."""
+    images = gunzip(format_idx(mnist_arrays(num_train=4)["train-images-idx3-ubyte.gz"]), "x")
+    labels = b"\0\0\x08\x01" + struct.pack(">L", 9) + bytes(range(9))
+
+    def call(rng):
+        data, num_dims, header = (images, 3, 16) if rng.random() < 0.7 else (labels, 1, 8)
+        if rng.random() < 0.8:
+            data = mutate(data[:header], rng) + data[header:]
+        else:
+            data = mutate(data, rng)
+        parse_idx(data, "fuzzed", num_dims=num_dims)
+
+    assert 0 < survive(NUM_IDX, call, DataError) < NUM_IDX / 2
+
+
+def test_gzip(bounded):
+    """Gzip files around them."""
+    data = format_idx(mnist_arrays(num_train=2)["train-images-idx3-ubyte.gz"])
+
+    survive(NUM_GZIP, lambda rng: gunzip(mutate(data, rng), "fuzzed", limit=100_000), DataError)
+
+
+def test_zip(bounded, tmp_path):
+    """Archives: mostly the records, where offsets and sizes are; members are read as ingest reads them."""
+    members = [
+        ("styles.csv", table([row(1)])),
+        ("images/1.jpg", b"x" * 300),
+        ("images/2.jpg", bytes(3000)),
+        ("z/../x", b"e"),
+    ]
+    make_zip(tmp_path / "stored.zip", members)
+    make_zip(tmp_path / "deflated.zip", members, compression=zipfile.ZIP_DEFLATED)
+    originals = [(tmp_path / name).read_bytes() for name in ("stored.zip", "deflated.zip")]
+    files = set(tree(tmp_path))
+    memory = os.memfd_create("fuzzed")  # thousands of small files are slow on some disks
+    path = Path(f"/proc/self/fd/{memory}")
+
+    def call(rng):
+        data = rng.choice(originals)
+        start = data.index(b"PK\1\2") if rng.random() < 0.7 else 0
+        os.ftruncate(memory, 0)
+        os.pwrite(memory, data[:start] + mutate(data[start:], rng), 0)
+        with ZipMembers(path, pattern=PATTERN) as archive:
+            for name in archive.names:
+                assert name in ("styles.csv",) or name.startswith(("images/", "myntradataset/"))
+                assert len(archive.read(name)) < 2**20
+
+    passed = survive(NUM_ZIP, call, DataError)
+    os.close(memory)
+    assert 0 < passed < NUM_ZIP / 2
+    assert files == set(tree(tmp_path))
+
+
+def test_csv(bounded):
+    """Tables: what comes out is always sane, whatever went in."""
+    data = table([row(1000 + i, name=rng_name) for i, rng_name in enumerate(["Shirt", "A, B", '"C, D"', "é"] * 5)])
+
+    def call(rng):
+        findings = Findings()
+        parsed = parse_styles(mutate(data, rng), findings)
+        assert len(parsed.ids) == len(set(parsed.ids)) == len(parsed.labels)
+        assert all(label.strip() == label != "" and label.isprintable() for label in parsed.labels)
+        assert len(parsed.ids) + len(findings.quarantined) == parsed.num_rows
+
+    assert 0 < survive(NUM_CSV, call, DataError) < NUM_CSV
+
+
+def test_jpeg(bounded):
+    """Images: decoded to the right shape, or refused with a reason."""
+    originals = [
+        jpeg(seed=1),
+        jpeg(seed=2, mode="L"),
+        jpeg(seed=3, mode="CMYK"),
+        jpeg(seed=4, progressive=True),
+        jpeg(seed=5, size=(40, 40)),
+    ]
+
+    def call(rng):
+        image, _ = decode(mutate(rng.choice(originals), rng), (80, 60))
+        assert (80, 60, 3) == image.shape
+
+    assert 0 < survive(NUM_JPEG, call, UndecodableError) < NUM_JPEG

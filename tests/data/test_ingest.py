@@ -1,0 +1,251 @@
+"""The whole ingest: no leakage, the same bytes every time, every example accounted for, every failure one line."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.data.contract import DatasetInfo, TestData, TrainData
+from components.data.digests import digest_images
+from components.errors import DataError
+from tests.data.builders import jpeg, make_zip, products, row, run_ingest, table, tree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(out):
+    """Return both artifacts."""
+    return TrainData.load(out / "train_data"), TestData.load(out / "test_data")
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """An archive of 300 products with 50 more that repeat earlier images, byte for byte or only in their pixels."""
+    directory = tmp_path_factory.mktemp("planted")
+    labels = [("Topwear", "Shoes", "Bags")[i % 3] for i in range(300)]
+    pictures = [jpeg(seed=i) for i in range(300)]
+    rows = [row(1000 + i, label) for i, label in enumerate(labels)]
+    images = [(f"images/{1000 + i}.jpg", data) for i, data in enumerate(pictures)]
+    for i in range(50):
+        twin = pictures[i] if i % 2 else pictures[i][:2] + b"\xff\xfe\x00\x04ab" + pictures[i][2:]
+        rows.append(row(5000 + i, "Bags" if i == 7 else labels[i]))
+        images.append((f"images/{5000 + i}.jpg", twin))
+    return make_zip(directory / "p.zip", [("styles.csv", table(rows)), *images])
+
+
+def test_no_leakage(planted, tmp_path):
+    """Of 50 planted pairs none has one half in training and the other in validation or test, whatever the seed."""
+    for seed in range(3):
+        info = run_ingest(f"fashion-products={planted}", tmp_path / str(seed), seed=seed)
+
+        train, test = load(tmp_path / str(seed))
+        parts = [train.images[train.split == 0], train.images[train.split == 1], test.images]
+        digests = [{d.tobytes() for d in digest_images(part)} for part in parts]
+        assert 50 == info.report["duplicate_groups"]
+        assert (set(), set(), set()) == (
+            digests[0] & digests[1],
+            digests[0] & digests[2],
+            digests[1] & digests[2],
+        )
+
+
+def test_contradiction_is_trained_on_only(planted, tmp_path):
+    """The pair with two labels is listed and stays in training."""
+    run_ingest(f"fashion-products={planted}", tmp_path)
+
+    train, _ = load(tmp_path)
+    report = json.loads((tmp_path / "report/ingest_report.json").read_text())
+    (pair,) = report["contradictory_groups"]
+    digests = digest_images(train.images)
+    _, inverse, counts = np.unique(digests, axis=0, return_inverse=True, return_counts=True)
+    mixed = [k for k in np.flatnonzero(counts > 1) if len(set(train.labels[inverse == k])) > 1]
+    assert [{"id": "1007", "label": "Shoes"}, {"id": "5007", "label": "Bags"}] == sorted(pair, key=lambda e: e["id"])
+    assert 1 == len(mixed)
+    assert {0} == set(train.split[inverse == mixed[0]].tolist())
+
+
+def test_groups_of_the_test_set(planted, tmp_path):
+    """`groups.npy` has one number per picture: evaluation counts copies as one example."""
+    run_ingest(f"fashion-products={planted}", tmp_path)
+
+    _, test = load(tmp_path)
+    digests = [d.tobytes() for d in digest_images(test.images)]
+    assert (
+        len(set(digests)) == len(set(test.groups.tolist())) == len(set(zip(digests, test.groups.tolist(), strict=True)))
+    )
+    assert len(set(digests)) < len(digests)
+
+
+def test_everything_is_accounted_for(planted, tmp_path):
+    """Every image is in exactly one split, the counts say so, and the class table adds up."""
+    info = run_ingest(f"fashion-products={planted}", tmp_path)
+
+    train, test = load(tmp_path)
+    report = json.loads((tmp_path / "report/ingest_report.json").read_text())
+    assert 350 == info.report["images"] == len(train.labels) + len(test.labels) == sum(info.counts.values())
+    assert info.counts == {
+        part: sum(counts[part] for counts in report["class_counts"].values())
+        for part in ("train", "validation", "test")
+    }
+    assert train.info == test.info == info
+
+
+def test_byte_identical(planted, tmp_path):
+    """Two ingests of the same input give the same bytes in every file."""
+    for out in ("a", "b"):
+        run_ingest(f"fashion-products={planted}", tmp_path / out)
+
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_on_another_machine(planted, tmp_path):
+    """Another process with one core, another hash seed, locale and time zone gives the same bytes."""
+    run_ingest(f"fashion-products={planted}", tmp_path / "a")
+    code = (
+        "import os, sys\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from pathlib import Path\nfrom tests.data.builders import run_ingest\n"
+        "run_ingest(sys.argv[1], Path(sys.argv[2]))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, f"fashion-products={planted}", str(tmp_path / "b")],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "Asia/Tokyo"},
+        check=True,
+        timeout=120,
+    )
+
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_order_of_the_archive(planted, tmp_path):
+    """The order of members and rows does not matter."""
+    shutil.unpack_archive(planted, tmp_path / "raw")
+    lines = (tmp_path / "raw/styles.csv").read_text().splitlines()
+    (tmp_path / "raw/styles.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]))
+
+    a = run_ingest(f"fashion-products={planted}", tmp_path / "a")
+    b = run_ingest(f"fashion-products={tmp_path / 'raw'}", tmp_path / "b")
+
+    assert a.content_hash == b.content_hash
+
+
+def test_content_hash_follows_the_content(planted, tmp_path):
+    """Another seed, limit or minimum gives another hash; the same settings give the same."""
+    hashes = [
+        run_ingest(f"fashion-products={planted}", tmp_path / str(i), **settings).content_hash
+        for i, settings in enumerate([{}, {}, {"seed": 1}, {"limit": 100}, {"min_class_count": 117}])
+    ]
+
+    assert hashes[0] == hashes[1]
+    assert 4 == len(set(hashes))
+
+
+def test_run_again_over_old_results(planted, tmp_path):
+    """Old results are replaced as a whole."""
+    run_ingest(f"fashion-products={planted}", tmp_path / "a", limit=60)
+    run_ingest(f"fashion-products={planted}", tmp_path / "a")
+    run_ingest(f"fashion-products={planted}", tmp_path / "b")
+
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_killed_while_writing(planted, tmp_path, monkeypatch):
+    """What a killed ingest leaves is recognised as incomplete, and the next one replaces it."""
+    run_ingest(f"fashion-products={planted}", tmp_path / "a")
+    monkeypatch.setattr(DatasetInfo, "save", lambda self, directory: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_ingest(f"fashion-products={planted}", tmp_path / "a", limit=60)
+    monkeypatch.undo()
+
+    with pytest.raises(DataError, match="Run ingest again"):
+        TrainData.load(tmp_path / "a/train_data")
+
+    run_ingest(f"fashion-products={planted}", tmp_path / "a")
+    run_ingest(f"fashion-products={planted}", tmp_path / "b")
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_rare_classes(tmp_path):
+    """`data_min_class_count` folds rare classes, the report lists them."""
+    rare = [(f"images/{i}.jpg", jpeg(seed=800 + i)) for i in range(3)]
+    rows = [row(0, "Vouchers"), row(1, "Umbrellas"), row(2, "Umbrellas")]
+    source = products(tmp_path / "p.zip", per_class=30, rows=rows, members=rare)
+
+    kept = run_ingest(f"fashion-products={source}", tmp_path / "a")
+    folded = run_ingest(f"fashion-products={source}", tmp_path / "b", min_class_count=3)
+
+    report = json.loads((tmp_path / "b/report/ingest_report.json").read_text())
+    assert ("Shoes", "Topwear", "Umbrellas", "Vouchers") == kept.classes
+    assert ["Umbrellas", "Vouchers"] == json.loads((tmp_path / "a/report/ingest_report.json").read_text())[
+        "train_only_classes"
+    ]
+    assert ("Shoes", "Topwear", "other") == folded.classes
+    assert {"Umbrellas": 2, "Vouchers": 1} == report["folded_classes"]
+    assert {"train": 1, "validation": 1, "test": 1} == report["class_counts"]["other"]
+
+
+def test_too_few_examples(tmp_path):
+    """A set too small to be split is refused instead of giving an empty test set."""
+    source = make_zip(
+        tmp_path / "p.zip",
+        [("styles.csv", table([row(1, "A"), row(2, "B")])), ("images/1.jpg", jpeg()), ("images/2.jpg", jpeg(seed=1))],
+    )
+
+    with pytest.raises(DataError, match="examples for every split"):
+        run_ingest(f"fashion-products={source}", tmp_path / "out")
+
+
+def test_hostile_names(tmp_path):
+    """Class names and values from outside cannot break out of the Markdown report."""
+    nasty = "<script>alert(1)</script>|`x`"
+    source = products(
+        tmp_path / "p.zip", labels=(nasty, "Shoes"), per_class=30, rows=["<b>,|,`", row(3, name="a, <img src=x>")]
+    )
+
+    run_ingest(f"fashion-products={source}", tmp_path / "out")
+
+    text = (tmp_path / "out/report/ingest_report.md").read_text()
+    assert not {"<", ">"} & set(text)
+    assert all(line.count(" | ") == 3 for line in text.splitlines() if line.startswith("| `") and "Shoes" in line)
+    assert nasty in DatasetInfo.load(tmp_path / "out/train_data").classes
+
+
+def test_report_is_complete(planted, tmp_path):
+    """JSON holds everything, and the summary's figures are those of its lists."""
+    info = run_ingest(f"fashion-products={planted}", tmp_path)
+
+    report = json.loads((tmp_path / "report/ingest_report.json").read_text())
+    assert dataclasses.asdict(info)["report"] == report["report"]
+    assert 50 == len(report["duplicate_groups"])
+    assert all(2 == len(group) for group in report["duplicate_groups"])
+    assert {"sha256"} == {value.partition(":")[0] for value in report["checksums"].values()}
+    for key in ("quarantined", "repaired", "rows_without_image", "images_without_row", "contradictory_groups"):
+        assert report["report"][key] == len(report[key])
+
+
+def test_failure_is_one_line(tmp_path):
+    """In a process of its own a failing ingest ends with its exit code and one line, without a traceback."""
+    (tmp_path / "p.zip").write_bytes(b"PK\3\4 cut")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom components.errors import reporting\n"
+        "from tests.data.builders import run_ingest\n"
+        "with reporting('ingest'):\n    run_ingest(sys.argv[1], Path(sys.argv[2]))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"fashion-products={tmp_path}/p.zip", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert (65, 1) == (done.returncode, len(done.stderr.splitlines()))
+    assert done.stderr.startswith("ERROR 65 ingest: p.zip must be a whole zip archive")
