@@ -23,6 +23,8 @@ from components.search.trial import Ledger
 from components.search.views import hyperparameter_names, is_scored
 
 NUM_BEST_TRIALS = 8
+NUM_QUARANTINED = 20
+SPLITS = ("train", "validation", "test")
 
 
 def page(
@@ -166,22 +168,45 @@ def _galleries(evaluations: list[Evaluation], result: DatasetResults) -> list[di
 
 def _data(result: DatasetResults) -> dict[str, Any]:
     document = result.ingest or next((e.record["data"] for e in result.evaluations.values()), {})
-    report = {k: v for k, v in document.get("report", {}).items() if isinstance(v, (int, float, str))}
-    labels = document.get("labels", {})
+    counts = document.get("class_counts") or {}
+    quarantined = document.get("quarantined") or []
     return {
         "counts": document.get("counts", {}),
-        "report": sorted(report.items()),
+        "report": sorted((k, v) for k, v in document.get("report", {}).items() if isinstance(v, (int, float, str))),
         "source": document.get("source", ""),
         "hash": document.get("content_hash", ""),
         "checksums": sorted(document.get("checksums", {}).items()),
-        "labels": sorted(labels.items(), key=lambda row: (-sum(row[1]), row[0])) if isinstance(labels, dict) else [],
-        "notes": [str(n) for n in document.get("notes", ())],
-        "drift": document.get("drift"),
-        "train_only": document.get("train_only_classes", []),
-        "folded": document.get("folded_classes", []),
-        "quarantined": [_fields(q) for q in document.get("quarantined", ())][:20],
-        "num_quarantined": len(document.get("quarantined", ())),
+        "classes": sorted(
+            ((name, [split.get(part, 0) for part in SPLITS]) for name, split in counts.items()),
+            key=lambda row: (-sum(row[1]), row[0]),
+        ),
+        "notes": [str(note) for note in document.get("notes") or ()],
+        "drift": _drift(document.get("drift")),
+        "train_only": list(document.get("train_only_classes") or ()),
+        "folded": list(document.get("folded_classes") or ()),
+        "quarantined": [_fields(entry) for entry in quarantined[:NUM_QUARANTINED]],
+        "num_quarantined": len(quarantined),
     }
+
+
+def _drift(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what changed since the ingest before in words, the classes that moved most first."""
+    if not found:
+        return None
+    shares = sorted(found["share_changes"].items(), key=lambda row: (-abs(row[1]), row[0]))
+    facts = [
+        f"{found['images_change']:+,} images (there were {found['images_before']:,})",
+        f"{percent(found['share_moved'])} of the images moved between classes",
+        f"mean pixel value moved by {_numbers(found['mean_change'])} standard deviations",
+        f"spread of pixel values changed by {_numbers(found['spread_change'])} standard deviations",
+    ]
+    if shares:
+        facts.append("largest changes of share: " + ", ".join(f"{clean(c, 40)} {100 * v:+.2f}" for c, v in shares[:8]))
+    return {"warnings": found["warnings"], "facts": facts}
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{v:+.3f}" for v in values)
 
 
 def _fields(row: Any) -> str:

@@ -180,9 +180,24 @@ def write_ingest_report(directory: Path, data: TestData) -> Path:
         "classes": list(info.classes),
         "counts": info.counts,
         "report": info.report,
-        "quarantined": [{"line": 7, "reason": "no image"}],
+        "quarantined": [{"where": "styles.csv line 7", "reason": "empty label", "value": "12,,"}],
         "repaired": [],
-        "notes": [],
+        "notes": ["3 images were turned upright"],
+        "class_counts": {name: {"train": 90, "validation": 10, "test": 20 + k} for k, name in enumerate(info.classes)},
+        "train_only_classes": [],
+        "folded_classes": {"rare": 2},
+        "drift": {
+            "images_before": 900,
+            "images_change": 500,
+            "share_changes": {info.classes[0]: 0.2, info.classes[-1]: -0.2},
+            "share_moved": 0.2,
+            "mean_change": [0.5],
+            "spread_change": [-0.01],
+            "warnings": [
+                "20.0% of the images moved between classes",
+                "mean brightness moved by +0.50 standard deviations",
+            ],
+        },
     }
     (directory / "ingest_report.json").write_text(json.dumps(document))
     (directory / "ingest_report.md").write_text("# Ingest\n")

@@ -307,6 +307,17 @@ def test_the_same_inputs_give_the_same_page_but_for_the_time(tmp_path: Path) -> 
     assert first == second
 
 
+def test_the_data_section_tells_findings_and_drift(written: Written) -> None:
+    """What ingest found and what changed since the ingest before are on the page."""
+    text = Page(written.html).text
+
+    assert "20.0% of the images moved between classes" in text
+    assert "+500 images (there were 900)" in text
+    assert "where styles.csv line 7; reason empty label; value 12,," in text
+    assert "3 images were turned upright" in text
+    assert "Images per class and split" in text
+
+
 def test_the_best_of_a_study_is_what_the_ledger_says(written: Written) -> None:
     """The winner's curse starts from the score of the study's best trial."""
     ledger = Ledger.load(written.directory / "set-0" / "mlp" / "study.json")
