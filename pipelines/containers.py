@@ -8,11 +8,13 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def check_engine(out: Path) -> None:
         UnavailableError: No engine answers.
         ConfigurationError: An image is missing.
     """
-    present = {tag for image in _service(out).images.list() for tag in image.tags}
+    with closing(_service(out)) as engine:
+        present = {tag for image in engine.images.list() for tag in image.tags}
     missing = [name for target in TARGETS if (name := image_name(target, load_profile(LOCAL))) not in present]
     if missing:
         raise ConfigurationError(f"the images must be built first; got no {', '.join(missing)}. Run: make images")
@@ -104,9 +107,13 @@ def _service(out: Path) -> docker.DockerClient:
         elif podman := shutil.which("podman"):
             os.environ["DOCKER_HOST"] = _start_podman(podman, out)
     try:
+        if (address := os.environ.get("DOCKER_HOST", "")).startswith("unix://"):
+            # The client would leave its socket open where nobody listens.
+            with closing(socket.socket(socket.AF_UNIX)) as probe:
+                probe.connect(address.removeprefix("unix://"))
         engine = docker.from_env(timeout=300)
         engine.ping()
-    except (docker.errors.DockerException, requests.RequestException) as error:
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise UnavailableError(
             f"a container engine must answer; got {' '.join(str(error).split())}. Start docker, install podman, or set"
             " DOCKER_HOST"
@@ -118,8 +125,8 @@ def _start_podman(podman: str, out: Path) -> str:
     """Start podman's service; it ends by itself when nobody has asked it anything for a minute."""
     # A socket's path may have 108 characters at most, so not in the run's folder.
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or "/run")
-    socket = runtime / f"fashion-tuning-{os.getpid()}.sock"
-    address = f"unix://{socket}"
+    listening = runtime / f"fashion-tuning-{os.getpid()}.sock"
+    address = f"unix://{listening}"
     with (out / "podman.log").open("ab") as output:
         subprocess.Popen(  # noqa: S603 - the podman that the caller's PATH names
             [podman, "system", "service", "--time", "60", address],
@@ -129,7 +136,7 @@ def _start_podman(podman: str, out: Path) -> str:
             start_new_session=True,
         )
     deadline = time.monotonic() + 20
-    while not _is_socket(socket) and time.monotonic() < deadline:
+    while not _is_socket(listening) and time.monotonic() < deadline:
         time.sleep(0.05)
     return address
 

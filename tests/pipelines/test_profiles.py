@@ -311,7 +311,9 @@ def test_applied_profile_reaches_both_documents():
     container = pipeline.pipeline_spec.deployment_spec["executors"]["exec-train-mlp"]["container"]
     pod = pipeline.platform_spec.platforms["kubernetes"].deployment_spec.executors["exec-train-mlp"]
     assert f"{profile.registry}/keras:{COMMIT}" == container["image"]
-    assert {"kueue.x-k8s.io/queue-name": "team", "fashion-tuning/step": "train-mlp"} == dict(pod["podMetadata"]["labels"])
+    assert {"kueue.x-k8s.io/queue-name": "team", "fashion-tuning/step": "train-mlp"} == dict(
+        pod["podMetadata"]["labels"]
+    )
     assert ["/tmp", "/dev/shm"] == [mount["mountPath"] for mount in pod["emptyDirMounts"]]
     assert {"fashion-tuning/pool": "gpu"} == dict(pod["nodeSelector"]["labels"])
 
