@@ -1,5 +1,6 @@
 """Who works on a trial: claims, and whether their owners still live, judged without comparing clocks."""
 
+import functools
 import os
 import socket
 import time
@@ -97,13 +98,7 @@ class Liveness:
 def process_identity() -> dict[str, Any]:
     """Return what tells this process from any other on this machine; empty where the system does not say."""
     try:
-        return {
-            "host": socket.gethostname(),
-            "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-            "pids": str(Path("/proc/self/ns/pid").readlink()),
-            "pid": os.getpid(),
-            "started": _process_state(os.getpid())[1],
-        }
+        return {**_machine(), "pid": os.getpid(), "started": _process_state(os.getpid())[1]}
     except OSError:
         return {}
 
@@ -114,14 +109,26 @@ def is_gone(identity: dict[str, Any]) -> bool:
     Nothing is known of processes of other machines and containers. Saves a run that is killed and started again on one
     machine the wait for its own dead workers.
     """
-    own = process_identity()
-    if not own or any(identity.get(key) != own[key] for key in ("host", "boot", "pids")):
+    try:
+        if not identity or any(identity.get(key) != value for key, value in _machine().items()):
+            return False
+    except OSError:
         return False
     try:
         state, started = _process_state(int(identity["pid"]))
     except OSError:
         return True
     return started != identity["started"] or state in "ZX"
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    """Host, boot and process namespace: process numbers mean the same where these are equal."""
+    return {
+        "host": socket.gethostname(),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "pids": str(Path("/proc/self/ns/pid").readlink()),
+    }
 
 
 def _process_state(pid: int) -> tuple[str, str]:

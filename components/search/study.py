@@ -91,6 +91,7 @@ class Study:
         self.timing = timing
         self._records = Records()
         self._liveness = Liveness(timing.ttl_seconds)
+        self._gone: set[tuple[int, int]] = set()
         self._renewed: tuple[float, float] | None = None
         self._reused: tuple[Trial, ...] | None = None
 
@@ -132,7 +133,10 @@ class Study:
     def refresh(self, store: Store | None = None) -> None:
         """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
         start = self.timing.clock()
+        # Looked up before the records: a process that ended after the listing may have posted its result meanwhile.
+        gone = {(r.number, r.epoch) for r in self._unfinished() if is_gone(r.claim.get("process", {}))}
         self._records.refresh(store or self.store)
+        self._gone = gone
         end = self.timing.clock()
         for record in self._unfinished():
             self._liveness.observe(record.number, record.epoch, record.beat, start, end)
@@ -234,7 +238,7 @@ class Study:
         """Claim a trial that was never claimed or whose owner is gone; None while it lives."""
         if record.epoch == 0:
             return None if self._is_used_up() else self._claim(record, worker)
-        gone = record.is_released or is_gone(record.claim.get("process", {}))
+        gone = record.is_released or (record.number, record.epoch) in self._gone
         if not gone and not self._liveness.is_stale(record.number, record.epoch):
             return None
         failpoint("stale")

@@ -24,6 +24,10 @@ class LocalPlace:
         """Let the study remove what killed writers left, without waiting for its age."""
         Study.open(open_store(self.uri), "toy").collect(0)
 
+    def results(self) -> list[Path]:
+        """The files of the results."""
+        return sorted(Path(self.uri).rglob("result.json"))
+
     def put(self, key: str, data: bytes) -> None:
         """Put an object under the study as somebody else would."""
         path = Path(self.uri) / "toy" / key

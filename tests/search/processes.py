@@ -88,10 +88,10 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
         return accepted
 
     def fit(trainer, hyperparameters, *, seed, on_epoch, **others):
-        append(log / "fits", {"number": seed, "pid": os.getpid(), "resumed": others["resume"] is not None})
+        append(log / "fits", {"number": seed, "pid": os.getpid(), "time": time.monotonic()})
 
         def watched(epoch, score, state):
-            append(log / "epochs", {"number": seed, "epoch": epoch})
+            append(log / "epochs", {"number": seed, "epoch": epoch, "time": time.monotonic()})
             return on_epoch(epoch, score, state)
 
         return real_fit(trainer, hyperparameters, seed=seed, on_epoch=watched, **others)

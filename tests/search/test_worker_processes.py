@@ -89,7 +89,7 @@ def test_terminated_worker_saves_and_gives_the_trial_back(place, log, tmp_path):
     start = time.monotonic()
     assert 0 == run_worker(place.uri, log, **options)
     assert time.monotonic() - start < 10
-    assert [{"number": 0, "epoch": epoch} for epoch in (1, 2, 3)] == lines(log / "epochs")
+    assert [1, 2, 3] == [line["epoch"] for line in lines(log / "epochs")]
     assert 2 == results(place)[0].attempts
 
 
