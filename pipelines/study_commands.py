@@ -12,7 +12,7 @@ from components.errors import DataError, ParameterError
 from components.search.records import SPEC
 from components.search.study import Study
 from components.search.trial import Ledger, Trial
-from components.search.views import best_so_far, overview
+from components.search.views import best_so_far, overview, trials_csv
 from components.stores import open_store
 
 SHOW_SECONDS = 60.0
@@ -29,11 +29,28 @@ def study_group() -> None:
 @click.option(
     "--study-root", default="", metavar="URI", help="Where the studies are; not needed if STUDY is a path or URI."
 )
+@click.option(
+    "--plots", type=click.Path(path_type=Path, file_okay=False), help="Also draw the study, as PNG files in here."
+)
+@click.option(
+    "--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the trials as CSV."
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def show_command(study: str, study_root: str, as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+def show_command(
+    study: str,
+    study_root: str,
+    plots: Path | None,
+    csv_path: Path | None,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 - read by the edge
+) -> None:
     """Show the trials of STUDY: a name under --study-root, a study's folder or URI, or a study.json file."""
     ledger = find_ledger(study, study_root)
+    if csv_path is not None:
+        csv_path.write_text(trials_csv(ledger), encoding="utf-8", newline="")
+    if plots is not None:
+        _draw(ledger, plots)
     if as_json:
         click.echo(json.dumps(overview(ledger), indent=1))
         return
@@ -42,6 +59,14 @@ def show_command(study: str, study_root: str, as_json: bool, debug: bool) -> Non
         console = Console(width=200)
     console.print(*_head(ledger), sep="\n", markup=False, highlight=False)
     console.print(_table(ledger))
+
+
+def _draw(ledger: Ledger, directory: Path) -> None:
+    from components.search.plots import figures
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures(ledger).items():
+        figure.savefig(directory / f"{name}.png", dpi=120)
 
 
 def find_ledger(study: str, study_root: str = "") -> Ledger:

@@ -82,6 +82,15 @@ def test_json_says_everything(tmp_path):
     assert [0.81, 0.9, 0.9] == [p["best"] for p in values["best_so_far"]]
 
 
+def test_plots_and_csv_are_written_on_request(tmp_path):
+    """The trials go to a CSV file and the plots that there are trials enough for to PNG files."""
+    fill(str(tmp_path))
+    show(f"{tmp_path}/week-shoes-mlp", "--csv", str(tmp_path / "trials.csv"), "--plots", str(tmp_path / "plots"))
+
+    assert 5 == len((tmp_path / "trials.csv").read_text().splitlines())
+    assert ["convergence.png"] == [path.name for path in (tmp_path / "plots").iterdir()]
+
+
 def test_show_a_ledger_file(tmp_path):
     """The study.json of a model is shown like the study itself."""
     fill(str(tmp_path)).ledger().save(tmp_path / "study.json")

@@ -1,0 +1,176 @@
+"""scikit-optimize's views of a study, of either approach: convergence, objective, evaluations, importance.
+
+Imports neither TensorFlow nor torch, and leaves pyplot's global state alone.
+"""
+
+import warnings
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.optimize import OptimizeResult
+from skopt.plots import plot_evaluations, plot_objective
+from skopt.space import Categorical, Dimension, Integer, Real
+from skopt.space import Space as SkoptSpace
+
+from components.search.space import Parameter
+from components.search.trial import Ledger
+from components.search.views import best_so_far, importance, is_scored, space_of
+
+MAX_DIMENSIONS = 5
+"""A matrix of plots with more rows than this is unreadable; the most important parameters are shown."""
+
+MIN_TRIALS = 10
+"""A model of the objective needs so many scored trials."""
+
+_POINTS, _SAMPLES = 12, 40
+"""Resolution of the partial dependence: skopt's own takes a minute."""
+
+
+def figures(ledger: Ledger) -> dict[str, Figure]:
+    """Return the views that the study has enough trials for.
+
+    Args:
+        ledger: A study, finished or not.
+
+    Returns:
+        `convergence` from one scored trial on; `evaluations` (which values were tried, in which order), `objective`
+        (partial dependence of the error on one and two parameters) and `importance` from `MIN_TRIALS` on.
+    """
+    found = {}
+    if any(is_scored(t) for t in ledger.trials):
+        found["convergence"] = convergence({ledger.name: ledger})
+    result = as_result(ledger)
+    if result is not None:
+        names = [p.name for p in space_of(ledger).parameters]
+        shares = importance(ledger)
+        shown = list(shares)[:MAX_DIMENSIONS] or names[:MAX_DIMENSIONS]
+        if len(shown) > 1:
+            found["objective"] = _objective(result, shown)
+            found["evaluations"] = _evaluations(result, shown)
+        if shares:
+            found["importance"] = _importance(shares)
+    return found
+
+
+def convergence(ledgers: dict[str, Ledger]) -> Figure:
+    """Return the best validation error so far over device-seconds, one line per study.
+
+    Args:
+        ledgers: By label.
+    """
+    figure, axes = _new_figure(7.0, 4.0)
+    for label, ledger in ledgers.items():
+        course = best_so_far(ledger)
+        seconds = [p.device_seconds for p in course]
+        (line,) = axes.step(seconds, [1 - p.best for p in course], where="post", label=label)
+        scored = {t.number: 1 - t.score for t in ledger.trials if is_scored(t)}
+        dots = [(p.device_seconds, scored[p.number]) for p in course if p.number in scored]
+        axes.plot(*zip(*dots, strict=True), ".", alpha=0.4, color=line.get_color()) if dots else None
+    axes.set(xlabel="device-seconds", ylabel="validation error", yscale="log")
+    axes.legend()
+    return figure
+
+
+def as_result(ledger: Ledger) -> OptimizeResult | None:
+    """Return the study as scikit-optimize's result with a smooth model of it; None below `MIN_TRIALS` scored trials."""
+    space, scored = space_of(ledger), [t for t in ledger.trials if is_scored(t)]
+    if len(scored) < MIN_TRIALS:
+        return None
+    points = [
+        [_coordinate(p, v) for p, v in zip(space.parameters, space.imputed(t.hyperparameters).values(), strict=True)]
+        for t in scored
+    ]
+    errors = np.array([1.0 - t.score for t in scored])
+    dimensions = SkoptSpace([_dimension(p) for p in space.parameters])
+    model = _Smoother(dimensions.transform(points), errors)
+    best = int(np.argmin(errors))
+    return OptimizeResult(
+        x=points[best], fun=errors[best], x_iters=points, func_vals=errors, space=dimensions, models=[model]
+    )
+
+
+class _Smoother:
+    """Kernel ridge regression, its width chosen by leave-one-out error.
+
+    The dependence plots ask a thousand times for a few predictions each, which skopt's own models take a minute for.
+
+    Args:
+        points: (n, d) float64 in 0..1.
+        errors: (n,) float64.
+    """
+
+    WIDTHS = (0.25, 0.5, 1.0, 2.0)
+    RIDGE = 0.1
+
+    def __init__(self, points: np.ndarray, errors: np.ndarray) -> None:
+        self._points, self._mean = points, errors.mean()
+        fits = [self._fit(width, errors - self._mean) for width in self.WIDTHS]
+        _, self._width, self._weights = min(fits, key=lambda fit: fit[0])
+
+    def _fit(self, width: float, errors: np.ndarray) -> tuple[float, float, np.ndarray]:
+        inverse = np.linalg.inv(self._kernel(self._points, width) + self.RIDGE * np.eye(len(errors)))
+        weights = inverse @ errors
+        return float(np.mean((weights / np.diag(inverse)) ** 2)), width, weights
+
+    def _kernel(self, points: np.ndarray, width: float) -> np.ndarray:
+        squares = (points**2).sum(1)[:, None] + (self._points**2).sum(1) - 2 * points @ self._points.T
+        return np.exp(-np.maximum(squares, 0) / (2 * width**2))
+
+    def predict(self, points: np.ndarray) -> np.ndarray:
+        """Return (m,) float64 errors of (m, d) points."""
+        return self._kernel(np.asarray(points), self._width) @ self._weights + self._mean
+
+
+def _dimension(p: Parameter) -> Dimension:
+    """Unlike the sampler's, with the values a reader knows."""
+    if p.choices:
+        return Categorical([str(choice) for choice in p.choices], name=p.name)
+    kind = Integer if p.is_integer else Real
+    dimension = kind(p.low, p.high, prior="log-uniform" if p.log else "uniform", name=p.name)
+    dimension.set_transformer("normalize")
+    return dimension
+
+
+def _coordinate(p: Parameter, value):
+    return str(value) if p.choices else value
+
+
+def _objective(result: OptimizeResult, shown: list[str]) -> Figure:
+    figure, axes = _new_figure(2.2 * len(shown), 2.2 * len(shown))
+    with _quietly():
+        plot_objective(
+            result, n_points=_POINTS, n_samples=_SAMPLES, plot_dims=shown, ax=axes, levels=8, show_points=True
+        )
+    return _finished(figure, "Dependence of the validation error")
+
+
+def _evaluations(result: OptimizeResult, shown: list[str]) -> Figure:
+    figure, axes = _new_figure(2.2 * len(shown), 2.2 * len(shown))
+    with _quietly():
+        plot_evaluations(result, bins=12, plot_dims=shown, ax=axes)
+    return _finished(figure, "Values tried, from first (dark) to last (bright)")
+
+
+def _importance(shares: dict[str, float]) -> Figure:
+    figure, axes = _new_figure(6.0, 0.6 + 0.35 * len(shares))
+    axes.barh(list(shares)[::-1], list(shares.values())[::-1])
+    axes.set(xlabel="share of what the score depends on", xlim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    return figure
+
+
+def _new_figure(width: float, height: float):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _finished(figure: Figure, title: str) -> Figure:
+    figure.set_layout_engine("none")  # skopt sets the positions itself
+    figure.suptitle(title)
+    return figure
+
+
+def _quietly() -> warnings.catch_warnings:
+    """Ignore warnings about ticks that skopt sets itself."""
+    return warnings.catch_warnings(action="ignore")
