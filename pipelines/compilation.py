@@ -9,6 +9,7 @@ from kfp.components import load_component_from_text
 from components import parameters, steps
 from components.errors import FashionTuningError
 from pipelines.fashion_tuning import build_pipeline
+from pipelines.images import image_name
 from pipelines.lint import dangling_inputs
 from pipelines.profiles import ClusterProfile
 
@@ -44,12 +45,16 @@ def compile_pipeline(output: Path, profile: ClusterProfile) -> Path:
     return output
 
 
-def compile_components(directory: Path) -> list[Path]:
-    """Write each step as a reusable component YAML; return the files."""
+def compile_components(directory: Path, profile: ClusterProfile) -> list[Path]:
+    """Write each step as a reusable component YAML that names its image; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for step in steps.IMAGE_TARGETS:
         path = directory / f"{step}.yaml"
         compiler.Compiler().compile(getattr(steps, step.replace("-", "_")), str(path))
+        component = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for executor in component["deploymentSpec"]["executors"].values():
+            executor["container"]["image"] = image_name(step, profile)
+        path.write_text(yaml.safe_dump(component, sort_keys=True, width=120), encoding="utf-8")
         written.append(path)
     return written

@@ -145,7 +145,7 @@ def test_each_step_is_a_component_of_its_own(tmp_path):
     """`compile --components` writes one loadable YAML per step."""
     from kfp.components import load_component_from_file
 
-    written = compile_components(tmp_path)
+    written = compile_components(tmp_path, load_profile("local"))
 
     assert list(steps.IMAGE_TARGETS) == [load_component_from_file(str(path)).name for path in written]
 
