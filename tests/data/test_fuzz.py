@@ -1,4 +1,4 @@
-"""Twenty thousand mutated files: each is read, or refused in the project's own words; nothing else ever happens."""
+"""More than twenty thousand mutated files: each is read, or refused in the project's own words; nothing else ever happens."""
 
 import os
 import random
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from components.data.contract import TestData
 from components.data.fashion_products import PATTERN
 from components.data.findings import Findings
 from components.data.idx import format_idx, gunzip, parse_idx
@@ -17,9 +18,9 @@ from components.data.jpeg import UndecodableError, decode
 from components.data.styles_table import parse_styles
 from components.data.zip_members import ZipMembers
 from components.errors import DataError
-from tests.data.builders import jpeg, make_zip, mnist_arrays, row, table, tree
+from tests.data.builders import jpeg, make_zip, mnist_arrays, products, row, run_ingest, table, tree
 
-NUM_IDX, NUM_GZIP, NUM_ZIP, NUM_CSV, NUM_JPEG = 6_000, 2_000, 5_000, 5_000, 3_000
+NUM_IDX, NUM_ZIP, NUM_CSV, NUM_GZIP, NUM_JPEG, NUM_INGESTS = 8_000, 7_000, 6_000, 3_000, 3_000, 150
 MEMORY_KIB = 150 * 1024
 SLOWEST_SECONDS = 5.0
 
@@ -54,8 +55,8 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(result)
 
 
-@pytest.fixture
-def bounded():
+@pytest.fixture(autouse=True)
+def _bounded():
     """Fail where a test takes more memory than it may."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
@@ -79,7 +80,7 @@ def survive(number, call, *errors):
     return passed
 
 
-def test_idx(bounded):
+def test_idx():
     """IDX files: mostly the header, where the sizes are."""
     images = gunzip(format_idx(mnist_arrays(num_train=4)["train-images-idx3-ubyte.gz"]), "x")
     labels = b"\0\0\x08\x01" + struct.pack(">L", 9) + bytes(range(9))
@@ -95,14 +96,14 @@ def test_idx(bounded):
     assert 0 < survive(NUM_IDX, call, DataError) < NUM_IDX / 2
 
 
-def test_gzip(bounded):
+def test_gzip():
     """Gzip files around them."""
     data = format_idx(mnist_arrays(num_train=2)["train-images-idx3-ubyte.gz"])
 
     survive(NUM_GZIP, lambda rng: gunzip(mutate(data, rng), "fuzzed", limit=100_000), DataError)
 
 
-def test_zip(bounded, tmp_path):
+def test_zip(tmp_path):
     """Archives: mostly the records, where offsets and sizes are; members are read as ingest reads them."""
     members = [
         ("styles.csv", table([row(1)])),
@@ -133,7 +134,7 @@ def test_zip(bounded, tmp_path):
     assert files == set(tree(tmp_path))
 
 
-def test_csv(bounded):
+def test_csv():
     """Tables: what comes out is always sane, whatever went in."""
     data = table([row(1000 + i, name=rng_name) for i, rng_name in enumerate(["Shirt", "A, B", '"C, D"', "é"] * 5)])
 
@@ -147,7 +148,7 @@ def test_csv(bounded):
     assert 0 < survive(NUM_CSV, call, DataError) < NUM_CSV
 
 
-def test_jpeg(bounded):
+def test_jpeg():
     """Images: decoded to the right shape, or refused with a reason."""
     originals = [
         jpeg(seed=1),
@@ -162,3 +163,19 @@ def test_jpeg(bounded):
         assert (80, 60, 3) == image.shape
 
     assert 0 < survive(NUM_JPEG, call, UndecodableError) < NUM_JPEG
+
+
+def test_ingest(tmp_path):
+    """Whole archives through the whole ingest: results that load, or one refusal."""
+    data = products(tmp_path / "p.zip", per_class=15).read_bytes()
+    path = tmp_path / "fuzzed.zip"
+    out = tmp_path / "out"
+
+    def call(rng):
+        path.write_bytes(mutate(data, rng))
+        info = run_ingest(f"fashion-products={path}", out)
+        assert info.counts["test"] == len(TestData.load(out / "test_data").labels)
+
+    survive(NUM_INGESTS, call, DataError)
+
+    assert {"p.zip", "fuzzed.zip", "out"} == {p.name for p in tmp_path.iterdir()}

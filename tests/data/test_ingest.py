@@ -158,7 +158,11 @@ def test_run_again_over_old_results(planted, tmp_path):
 def test_killed_while_writing(planted, tmp_path, monkeypatch):
     """What a killed ingest leaves is recognised as incomplete, and the next one replaces it."""
     run_ingest(f"fashion-products={planted}", tmp_path / "a")
-    monkeypatch.setattr(DatasetInfo, "save", lambda self, directory: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def killed(_info, _directory):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DatasetInfo, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         run_ingest(f"fashion-products={planted}", tmp_path / "a", limit=60)
     monkeypatch.undo()

@@ -66,7 +66,7 @@ def test_unusable_file(monkeypatch, tmp_path, content):
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     (tmp_path / "kaggle.json").write_bytes(content)
 
-    with pytest.raises(ConfigurationError, match="kaggle.com/settings") as caught:
+    with pytest.raises(ConfigurationError, match=r"kaggle\.com/settings") as caught:
         find_credentials()
 
     assert 78 == caught.value.exit_code

@@ -17,7 +17,7 @@ import pytest
 from components.data import raw_cache
 from components.data.http_source import HttpFile
 from components.data.raw_cache import RawCache, default_directory
-from components.errors import DataError, PermissionDeniedError, StorageError, TryAgainError
+from components.errors import DataError, PermissionDeniedError, StorageError, TryAgainError, UnavailableError
 from tests.data.builders import products, run_ingest, tree
 from tests.fakes.files import FileServer
 
@@ -77,10 +77,13 @@ def test_two_processes(tmp_path):
 def test_waiting_ends(tmp_path, monkeypatch):
     """Waiting for another process has an end."""
     monkeypatch.setattr(raw_cache, "LOCK_SECONDS", 0.2)
+
+    def fetch_and_fail():
+        with pytest.raises(UnavailableError):
+            cache.get(HttpFile(url=server.url + "/a.zip"))
+
     with FileServer({"/a.zip": DATA}, bytes_per_second=100_000) as server, RawCache(str(tmp_path)) as cache:
-        thread = threading.Thread(
-            target=lambda: pytest.raises(Exception, cache.get, HttpFile(url=server.url + "/a.zip"))
-        )
+        thread = threading.Thread(target=fetch_and_fail)
         thread.start()
         wait_for(lambda: server.requests)
         with pytest.raises(TryAgainError, match="must be free"):
@@ -182,7 +185,7 @@ def test_full_disk_while_writing(tmp_path):
     assert not list((tmp_path / "out").rglob("dataset.json"))
 
 
-def test_read_only_places(tmp_path, monkeypatch):
+def test_read_only_places(tmp_path):
     """A cache that cannot be made is refused by name."""
     (tmp_path / "file").write_text("")
 

@@ -1,0 +1,114 @@
+"""The published data sets themselves: known facts, checksums, speed and memory. Skipped where they are absent."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.data import fashion_mnist
+from components.data.contract import TestData, TrainData
+from components.errors import DataError
+from tests.data.builders import run_ingest, tree
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHIVE = "fashion-product-images-small.zip"
+
+
+@pytest.fixture(scope="module")
+def products_out(real_data, tmp_path_factory):
+    """The whole product archive, ingested."""
+    out = tmp_path_factory.mktemp("products")
+    run_ingest(f"fashion-products={real_data / ARCHIVE}", out)
+    return out
+
+
+def test_fashion_mnist(real_data, tmp_path):
+    """54,000 / 6,000 / 10,000, every class in equal shares, the published checksums."""
+    info = run_ingest(f"fashion-mnist={real_data / 'fashion-mnist'}", tmp_path)
+
+    train, test = TrainData.load(tmp_path / "train_data"), TestData.load(tmp_path / "test_data")
+    assert {"train": 54_000, "validation": 6_000, "test": 10_000} == info.counts
+    assert [600] * 10 == np.bincount(train.labels[train.split == 1]).tolist()
+    assert (60_000, 28, 28, 1) == train.images.shape
+    assert [1_000] * 10 == np.bincount(test.labels).tolist()
+    assert 0 == info.report["duplicate_groups"]
+
+
+@pytest.mark.parametrize("at", [3, 1_000_000])
+def test_one_flipped_byte(real_data, tmp_path, at):
+    """One flipped byte, in the header's time stamp or in the data, is refused with both digests."""
+    shutil.copytree(real_data / "fashion-mnist", tmp_path / "raw")
+    path = tmp_path / "raw" / fashion_mnist.TRAIN_IMAGES
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    data = bytearray(path.read_bytes())
+    data[at + 1] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(DataError) as caught:
+        run_ingest(f"fashion-mnist={tmp_path / 'raw'}", tmp_path / "out")
+
+    assert fashion_mnist.PUBLISHED_MD5[fashion_mnist.TRAIN_IMAGES] in str(caught.value)
+    assert hashlib.md5(data, usedforsecurity=False).hexdigest() in str(caught.value)
+    assert (65, {}) == (caught.value.exit_code, tree(tmp_path / "out"))
+
+
+def test_products(products_out):
+    """44,072 images, 45 classes, 374 rows without image, 1 row repaired, 651 groups, 6 of them contradictory."""
+    train, test = (
+        TrainData.load(products_out / "train_data"),
+        TestData.load(products_out / "test_data", memory_map=True),
+    )
+
+    report = json.loads((products_out / "report/ingest_report.json").read_text())
+    found = {
+        "images": 44_072,
+        "quarantined": 0,
+        "repaired": 1,
+        "rows_without_image": 374,
+        "images_without_row": 0,
+        "normalised": 23,
+        "duplicate_groups": 651,
+        "duplicate_images": 1_429,
+        "contradictory_groups": 6,
+    }
+    assert found == {key: report["report"][key] for key in found}
+    assert 45 == len(train.info.classes)
+    assert 44_072 == len(train.labels) + len(test.labels)
+    assert "styles.csv line 6044" == report["repaired"][0]["where"]
+    assert 15_383 == sum(report["class_counts"]["Topwear"].values())
+    assert {"Home Furnishing", "Vouchers"} <= set(report["train_only_classes"])
+
+
+def test_no_group_crosses_splits(products_out):
+    """Not one picture is in two splits."""
+    train, test = TrainData.load(products_out / "train_data"), TestData.load(products_out / "test_data")
+    parts = [train.images[train.split == 0], train.images[train.split == 1], test.images]
+
+    digests = [{hashlib.sha256(image).digest() for image in part} for part in parts]
+
+    assert not digests[0] & digests[1] | digests[0] & digests[2] | digests[1] & digests[2]
+
+
+def test_memory_and_repeatability(real_data, products_out, tmp_path):
+    """A second ingest, in a process of its own, gives the same bytes within 1.5 GB and twice the packed array."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.data.builders import peak_memory, run_ingest\n"
+        "run_ingest(sys.argv[1], Path(sys.argv[2]))\nprint(peak_memory())"
+    )
+    command = [sys.executable, "-c", code, f"fashion-products={real_data / ARCHIVE}", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=250)
+
+    digests = [
+        {p.relative_to(out): hashlib.sha256(p.read_bytes()).digest() for p in out.rglob("*") if p.is_file()}
+        for out in (products_out, tmp_path)
+    ]
+    assert digests[0] == digests[1]
+    assert int(done.stdout) < min(1.5e9, 2 * 44_072 * 80 * 60 * 3)
