@@ -8,6 +8,7 @@ from typing import Any
 from components.evaluation.champion import promote
 from components.evaluation.evaluate import evaluate
 from components.evaluation.report import write_report
+from components.evaluation.run_results import REPORT, SUMMARY, keep_result
 from components.evaluation.ui_metrics import UiMetrics, ui_metrics
 
 
@@ -73,6 +74,7 @@ def report_step(
         summary_path=Path(summary_path),
         markdown_path=Path(overview_path),
     )
+    keep_result(run, REPORT, Path(html_path))
     return {
         f"{dataset} {approach} {figure}": figures[figure]
         for dataset, part in summary["datasets"].items()
@@ -112,5 +114,6 @@ def promote_step(
         run=run,
     )
     Path(summary_path).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    keep_result(run, SUMMARY, Path(summary_path))
     lines = [f"- **{name}**: {part['champion']['decision']}" for name, part in summary["datasets"].items()]
     Path(overview_path).write_text("# Champions\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
