@@ -53,8 +53,11 @@ def make_package(directory: Path, profile: ClusterProfile) -> Package:
         profile: The cluster.
 
     Raises:
-        FashionTuningError: It does not compile, or no commit is known.
+        ConfigurationError: The files differ from the commit, so that no registry has their images; no commit is known.
+        FashionTuningError: It does not compile.
     """
+    if image_tag().endswith("-dirty") and profile.image_pull_policy != "Never":
+        raise ConfigurationError(f"the images must be of a commit; got {image_tag()}. Commit, then `make images push`")
     path = compile_pipeline(directory / "fashion-tuning.yaml", profile)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same documents, ten times as fast
     documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader))

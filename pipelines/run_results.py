@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import DataError, FashionTuningError
+from components.evaluation.run_results import REPORT, SUMMARY, result_key
 from components.stores import ObjectNotFoundError, open_store
 
-SUMMARY_KEY, REPORT_KEY = "runs/{run_id}/summary.json", "runs/{run_id}/report.html"
-"""Where a run leaves its results below the study root, out of the artifacts' unguessable paths."""
 COLUMNS = ("dataset", "approach", "accuracy", "95 % interval", "macro F1", "search s", "train s")
 PROMOTED = ("first", "better", "same-model")
 """Champion decisions after which the run's model is the champion."""
@@ -31,9 +30,9 @@ def read_summary(study_root: str, run_id: str, say: Callable[[str], None]) -> di
         say: Gets one line.
     """
     try:
-        return json.loads(open_store(study_root, deadline_seconds=30).read(SUMMARY_KEY.format(run_id=run_id)))
+        return json.loads(open_store(study_root, deadline_seconds=30).read(result_key(run_id, SUMMARY)))
     except ObjectNotFoundError:
-        say(f"figures: {study_root}/{SUMMARY_KEY.format(run_id=run_id)} is not there; see the report in Kubeflow")
+        say(f"figures: {study_root}/{result_key(run_id, SUMMARY)} is not there; see the report in Kubeflow")
     except (FashionTuningError, ValueError) as error:
         say(f"figures: cannot be read from here ({error}); see the report in Kubeflow")
     return None
@@ -41,7 +40,7 @@ def read_summary(study_root: str, run_id: str, say: Callable[[str], None]) -> di
 
 def report_link(study_root: str, run_id: str) -> str:
     """Return where a browser finds the report of a run: Google's console for `gs://`, else the object's URI."""
-    uri = f"{study_root}/{REPORT_KEY.format(run_id=run_id)}"
+    uri = f"{study_root}/{result_key(run_id, REPORT)}"
     return uri.replace("gs://", "https://storage.cloud.google.com/", 1) if uri.startswith("gs://") else uri
 
 

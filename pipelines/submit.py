@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.command("submit")
 @connection_options
 @parameter_options
-@click.option("--name", default="", help="Name of the run; default: made of preset, version and parameters.")
-@click.option("--again", is_flag=True, help="Start another run even where one of that name still works.")
+@click.option("--name", default="", help="Name of a run to start once: one that works or has succeeded is found again.")
+@click.option("--again", is_flag=True, help="Start another run whatever is there.")
 @click.option("--wait", is_flag=True, help="Watch the run; the exit code is that of its end.")
 @click.option("--timeout-minutes", type=click.FloatRange(min=0, min_open=True), default=2880, show_default=True)
 @click.option("--require-promotion", is_flag=True, help="With --wait: fail where a champion is not this run's model.")
@@ -50,7 +50,7 @@ def submit_command(
     """Start a run on a cluster.
 
     The pipeline is uploaded where this commit's version of it is not there yet. Run again, nothing is uploaded twice, and
-    the run it started is found as long as that works.
+    the run that it started is found as long as that works.
     """
     from pipelines.kfp_client import connect
     from pipelines.profiles import load_profile
@@ -77,13 +77,13 @@ def submit_command(
         package = make_package(Path(scratch), profile)
         published = publish(api, package, profile.experiment, say, dry_run=dry_run)
         run_name = name or default_name(preset, published.version, parameters)
-        run = None if again else unfinished_run(api, published.experiment_id, run_name)
+        run = None if again else earlier_run(api, published.experiment_id, run_name, once=bool(name))
         if dry_run:
-            say(f"run {run_name}: {'works already and would be found' if run else 'would be started'}")
+            say(f"run {run_name}: {'is there already and would be found' if run else 'would be started'}")
             click.echo(json.dumps({"run": run_name, "version": published.version, "parameters": parameters}, indent=1))
             return
         if run:
-            say(f"run {run_name}: works already")
+            say(f"run {run_name}: is there already, {(run.state or 'pending').lower()}")
         else:
             run = start_run(api, published, run_name, parameters, profile)
             say(f"run {run_name}: started")
@@ -138,11 +138,12 @@ def runs_named(api: "Connection", experiment_id: str, name: str) -> list[Any]:
     )
 
 
-def unfinished_run(api: "Connection", experiment_id: str, name: str) -> Any | None:
-    """Return the newest run of that name that has not ended, or None."""
+def earlier_run(api: "Connection", experiment_id: str, name: str, *, once: bool) -> Any | None:
+    """Return the newest run of that name that still works, or with `once` has succeeded; None where there is none."""
     from pipelines.waiting import FINISHED
 
-    return next((run for run in runs_named(api, experiment_id, name) if run.state not in FINISHED), None)
+    over = FINISHED if not once else tuple(state for state in FINISHED if state != "SUCCEEDED")
+    return next((run for run in runs_named(api, experiment_id, name) if run.state not in over), None)
 
 
 def start_run(

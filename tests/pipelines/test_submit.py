@@ -61,7 +61,7 @@ def test_submitting_again_doubles_nothing(kubeflow: FakeKfpApi, cluster: str, ca
 
     assert [0, 0, 0] == codes
     assert (1, 1, 1, 1) == counts(kubeflow)
-    assert 2 == capsys.readouterr().err.count("works already")
+    assert 2 == capsys.readouterr().err.count("is there already, pending")
 
 
 def test_a_finished_run_other_parameters_and_again_start_another(kubeflow: FakeKfpApi, cluster: str) -> None:
@@ -73,6 +73,17 @@ def test_a_finished_run_other_parameters_and_again_start_another(kubeflow: FakeK
     run(["submit", "--cluster", cluster, "--set", "seed=1", "--again"])
 
     assert (1, 1, 1, 4) == counts(kubeflow)
+
+
+def test_a_named_run_is_started_once(kubeflow: FakeKfpApi, cluster: str) -> None:
+    """With a name of its own a run that has succeeded is found again; one that failed is started again."""
+    named = ["submit", "--cluster", cluster, "--name", "ci-1", "--wait"]
+    first = [run(named), run(named), len(kubeflow.runs)]
+    the_run(kubeflow)["state"] = "FAILED"
+    second = [run(named), len(kubeflow.runs)]
+
+    assert [0, 0, 1] == first
+    assert [0, 2] == second
 
 
 def test_other_content_of_the_same_commit_is_another_version(
