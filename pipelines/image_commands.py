@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from components.errors import ConfigurationError, UnavailableError
+from pipelines.image_signing import digest_command, sign_command
 from pipelines.images import ROOT, TARGETS, image_name, image_tag
 from pipelines.profiles import load_profile
 
@@ -33,6 +34,10 @@ _targets = click.argument("targets", nargs=-1, type=click.Choice(TARGETS))
 @click.group("images")
 def images_command() -> None:
     """Build, push and lock the container images."""
+
+
+images_command.add_command(digest_command)
+images_command.add_command(sign_command)
 
 
 @images_command.command("names")

@@ -7,7 +7,6 @@ import subprocess
 import click
 
 from components.errors import ConfigurationError, UnavailableError
-from pipelines.image_commands import find_engine
 from pipelines.images import TARGETS, image_name
 from pipelines.profiles import load_profile
 
@@ -48,6 +47,8 @@ def pushed_image(full_name: str) -> tuple[str, str]:
     Raises:
         ConfigurationError: It has not been pushed from here.
     """
+    from pipelines.image_commands import find_engine
+
     name = full_name.rpartition(":")[0]
     command = [find_engine(), "image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', full_name]
     result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - no shell
