@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,9 @@ from components.data.raw import Members
 from components.errors import DataError
 
 log = logging.getLogger(__name__)
+
+MAX_PACKED_BYTES = 8 * 2**30
+"""Decoded images of one dataset at most: all of them are in memory once."""
 
 _BATCH = 256
 
@@ -37,7 +41,16 @@ def decode_members(
     Returns:
         Images (N, H, W, 3) uint8; which of them (N,) bool are usable; SHA-256 of the pixels (N, 32) uint8. The memory
         of the images is the only large one.
+
+    Raises:
+        DataError: They would need more than `MAX_PACKED_BYTES`.
     """
+    num_bytes = len(names) * math.prod(size) * 3
+    if num_bytes > MAX_PACKED_BYTES:
+        raise DataError(
+            f"{len(names):,} images of {size[0]} x {size[1]} pixels must need at most {MAX_PACKED_BYTES:,} bytes; got"
+            f" {num_bytes:,}. Choose a smaller size, or set data_limit"
+        )
     images = np.empty((len(names), *size, 3), np.uint8)
     usable = np.zeros(len(names), bool)
     digests = np.zeros((len(names), 32), np.uint8)

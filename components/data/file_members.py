@@ -28,7 +28,9 @@ class FileMembers:
 
     @classmethod
     def from_directory(cls, root: Path, *, pattern: str, limits: Limits | None = None) -> Self:
-        """List a directory; names match the pattern as `images/1163.jpg`. Links that lead out of it are ignored.
+        """List a directory; names match the pattern as `images/1163.jpg`.
+
+        Links that lead out of it, devices and pipes are ignored.
 
         Raises:
             DataError: It holds more files than `limits.num_members`.
@@ -42,9 +44,8 @@ class FileMembers:
             prefix = "" if relative == "." else relative.replace(os.sep, "/") + "/"
             for name in names:
                 path = Path(folder, name)
-                if not matches.fullmatch(prefix + name) or (
-                    path.is_symlink() and not path.resolve().is_relative_to(inside)
-                ):
+                leads_out = path.is_symlink() and not path.resolve().is_relative_to(inside)
+                if leads_out or not matches.fullmatch(prefix + name) or not path.is_file():
                     num_ignored += 1
                     continue
                 files[prefix + name] = path

@@ -42,14 +42,24 @@ def gunzip(data: bytes, name: str, *, limit: int = MAX_BYTES) -> bytes:
     if len(unpacked) > limit:
         raise DataError(f"{name} must unpack to at most {limit:,} bytes; got more. Check that it is the right file")
     if not inflater.eof:
+        promised = _promised_bytes(unpacked)
         raise DataError(
-            f"{name} must be whole; expected more than the {len(data):,} bytes it has. It is cut short: fetch it again"
+            f"{name} must be whole; expected {f'{promised:,}' if promised else 'more'} bytes, got {len(unpacked):,}."
+            " It is cut short: fetch it again"
         )
     if inflater.unused_data:
         raise DataError(
             f"{name} must end with its gzip data; got {len(inflater.unused_data):,} trailing bytes. Fetch it again"
         )
     return unpacked
+
+
+def _promised_bytes(data: bytes) -> int | None:
+    """Return the length that the beginning of an IDX file promises, or None where it is no such file."""
+    num_dims = data[3] if len(data) > 3 else 0
+    if data[:3] != bytes((0, 0, _UINT8)) or not 0 < num_dims < 5 or len(data) < 4 + 4 * num_dims:
+        return None
+    return 4 + 4 * num_dims + math.prod(struct.unpack_from(f">{num_dims}I", data, 4))
 
 
 def parse_idx(data: bytes, name: str, *, num_dims: int) -> np.ndarray:

@@ -136,7 +136,9 @@ def _clean(name: str, raw: RawDataset, settings: DataSettings) -> _Cleaned:
     counts = {part: int((splits.assignment == number).sum()) for part, number in _PARTS.items()}
     for part, number in counts.items():
         if not number:
-            raise DataError(f"{name} must have examples for every split; got none for {part}. Bring more data")
+            raise DataError(
+                f"{name} must have examples for every split; got none for {part}. Bring more data, or raise data_limit"
+            )
     return _Cleaned(labels, classes, groups, contradictory, folded, splits, counts)
 
 

@@ -120,6 +120,10 @@ def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened
     try:
         if path.is_dir():
             files = FileMembers.from_directory(path, pattern=reader.PATTERN, limits=reader.LIMITS)
+            if not files.names:
+                raise ParameterError(
+                    f"source of {name} must hold its files; got {shown(str(path))} without them.{_hint(path)}"
+                )
             digests = {key: digest_file(files.path(key)) for key in files.names}
             _check_sums(path / SUMS, digests)
             return Opened(files, redacted(source), _summary(digests))
@@ -140,6 +144,11 @@ def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened
         raise DataError(f"{path.name} must have SHA256 {pin}; got {digest}. Check the source")
     _check_sums(path.parent / SUMS, {path.name: digest})
     return Opened(members, redacted(source), {path.name: f"sha256:{digest}"})
+
+
+def _hint(directory: Path) -> str:
+    archive = next(iter(sorted(directory.glob("*.zip"))), None)
+    return f" It holds {shown(archive.name)}: give that" if archive else " Check the path"
 
 
 def _open_zip(name: str, path: Path, label: str, reader: ModuleType) -> ZipMembers:

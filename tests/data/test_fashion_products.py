@@ -1,14 +1,16 @@
 """The product catalogue: both layouts, joining rows with images, and what is listed on the way."""
 
 import json
+import os
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
 
+from components.data import decoding
 from components.data.contract import TestData, TrainData
-from components.errors import DataError
+from components.errors import DataError, ParameterError
 from tests.data.builders import jpeg, make_zip, products, row, run_ingest, table, tree
 
 
@@ -62,6 +64,34 @@ def test_link_out_of_the_directory(tmp_path):
         report_of(tmp_path / "out")["notes"]["ignored_files"],
         report_of(tmp_path / "out")["images_without_row"],
     )
+
+
+def test_pipe_in_the_directory(tmp_path):
+    """A pipe or a link to nothing under an image's name does not make ingest wait."""
+    shutil.unpack_archive(products(tmp_path / "p.zip", per_class=20), tmp_path / "folder")
+    (tmp_path / "folder/images/1000.jpg").unlink()
+    os.mkfifo(tmp_path / "folder/images/1000.jpg")
+    (tmp_path / "folder/images/8.jpg").symlink_to(tmp_path / "folder/absent")
+
+    run_ingest(f"fashion-products={tmp_path / 'folder'}", tmp_path / "out")
+
+    assert ["1000"] == report_of(tmp_path / "out")["rows_without_image"]
+
+
+def test_parent_directory(tmp_path):
+    """A user who gives the folder of the archive is told which file to give."""
+    products(tmp_path / "p.zip")
+
+    with pytest.raises(ParameterError, match=r"It holds p\.zip: give that"):
+        run_ingest(f"fashion-products={tmp_path}", tmp_path / "out")
+
+
+def test_images_that_need_too_much_memory(tmp_path, monkeypatch):
+    """A catalogue that would not fit into memory is refused before decoding."""
+    monkeypatch.setattr(decoding, "MAX_PACKED_BYTES", 10 * 80 * 60 * 3)
+
+    with pytest.raises(DataError, match="set data_limit"):
+        run_ingest(f"fashion-products={products(tmp_path / 'p.zip')}", tmp_path / "out")
 
 
 def test_order_and_labels(tmp_path):
