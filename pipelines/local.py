@@ -84,7 +84,7 @@ def _checked_parameters(preset: str, datasets: tuple[str, ...], settings: tuple[
     checked = RunParameters.from_dict(parameters).to_dict()
     for dataset in checked["data_datasets"]:
         if preset != "quickstart" or "=" in dataset:
-            check_source(*parse_dataset(dataset))
+            check_source(*parse_dataset(dataset), secrets_are_here=True)
     return checked
 
 
