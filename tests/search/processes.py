@@ -8,24 +8,27 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["tests.search.processes", "tests.search.toy", "components.search.worker", "components.stores.gcs"]
-)
+_context.set_forkserver_preload(["tests.search.processes", "tests.search.steps_to_kill", "components.search.worker"])
 
 
-def start_worker(study_root: str, log_dir: Path, **options: Any) -> multiprocessing.Process:
-    """Start a worker on the study `toy`; see `_work` for the options."""
+def start(target: Any, arguments: tuple) -> multiprocessing.Process:
+    """Start a process of the fork server."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
     try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        process = _context.Process(target=_work, args=(study_root, str(log_dir), options))
+        process = _context.Process(target=target, args=arguments)
         process.start()
     finally:
         os.environ.pop("PYTHONPATH")
         if before is not None:
             os.environ["PYTHONPATH"] = before
     return process
+
+
+def start_worker(study_root: str, log_dir: Path, **options: Any) -> multiprocessing.Process:
+    """Start a worker on the study `toy`; see `_work` for the options."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    return start(_work, (study_root, str(log_dir), options))
 
 
 def run_worker(study_root: str, log_dir: Path, **options: Any) -> int:
