@@ -187,13 +187,36 @@ class Study:
             return not any(record.epoch for record in unfinished)
         return len(self._records.trials) >= self.spec["trials"] and not unfinished
 
+    def check(self) -> None:
+        """Raise `DataError` where the study came to nothing: too many trials failed, or none has a score.
+
+        For the step after the search, which decides from the study and not from its workers' exit codes.
+        """
+        ledger = self.ledger()
+        errors = "; ".join(sorted({t.error for t in ledger.trials if t.error})[:3])
+        remedy = f"Read the errors with `study show {self.name}`; the first are: {errors}"
+        if self.is_stopped():
+            fraction = self.spec["max_failed_fraction"]
+            raise DataError(
+                f"study {self.name} must have at most {fraction:.0%} failed trials; got {ledger.count('failed')} of"
+                f" {self.spec['trials']}. {remedy}"
+            )
+        if ledger.best() is None:
+            raise DataError(
+                f"study {self.name} must have a trial with a score; got {ledger.count('diverged')} diverged and"
+                f" {ledger.count('failed')} failed ones. {remedy}"
+            )
+
     def is_stopped(self) -> bool:
         """Return whether too many trials failed, as of the last refresh."""
         failed = sum(r.result is not None and r.result["status"] == "failed" for r in self._records.trials.values())
         return failed > max(1, self.spec["max_failed_fraction"] * self.spec["trials"])
 
     def _is_used_up(self) -> bool:
-        return sum(r.device_seconds for r in self._records.trials.values()) >= 60 * self.spec["minutes"]
+        """Whether the device-minutes are gone, running trials counted up to now."""
+        at, _ = self._renewed or (self.timing.clock(), 0.0)
+        running = sum(record.epoch > 0 for record in self._unfinished()) * (self.timing.clock() - at)
+        return sum(r.device_seconds for r in self._records.trials.values()) + running >= 60 * self.spec["minutes"]
 
     def _unfinished(self) -> list[TrialRecord]:
         return [record for record in self._records.trials.values() if record.result is None]

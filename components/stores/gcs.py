@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import threading
 import uuid
@@ -200,6 +201,8 @@ class _Connection:
             if self._client is None:
                 # Off: one request per bucket that needs a permission of its own and serves tracing only.
                 os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+                # More threads than pooled connections are no news.
+                logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about quota projects of personal credentials
                     self._client = storage.Client()

@@ -191,6 +191,7 @@ class _Connection:
                 config = botocore.config.Config(
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=READ_SECONDS,
+                    max_pool_connections=32,
                     retries={"total_max_attempts": 1},
                     # Trailing checksums are not understood by every server; SHA-256 travels as metadata instead.
                     request_checksum_calculation="when_required",

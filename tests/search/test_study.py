@@ -197,6 +197,40 @@ def test_running_trials_show_their_scores(open_study):
     assert ("running", (0.25, 0.5), 0.5, 30.0) == (trial.status, trial.scores, trial.score, trial.device_seconds)
 
 
+def test_study_without_a_score_comes_to_nothing(open_study):
+    """The step after the search gets one line with what went wrong."""
+    study = open_study(dataclasses.replace(SPEC, trials=1))
+    study.finish(done(study.claim_next("w", suggest), None, status="diverged", error="loss became nan"))
+
+    with pytest.raises(DataError, match=r"must have a trial with a score; got 1 diverged.*loss became nan"):
+        study.check()
+
+
+def test_study_of_failures_comes_to_nothing(open_study):
+    """More failures than allowed are the study's end, even where a trial has a score."""
+    study = open_study()
+    study.finish(done(study.claim_next("w", suggest)))
+    for _ in range(2):
+        study.finish(done(study.claim_next("w", suggest), None, status="failed", error="out of memory: full"))
+
+    with pytest.raises(DataError, match="must have at most 30% failed trials; got 2 of 3") as caught:
+        study.check()
+    assert 65 == caught.value.exit_code
+
+
+def test_running_trials_use_the_budget(open_study, clock):
+    """Between two looks, running trials are taken to have used the time that passed."""
+    study = open_study(dataclasses.replace(SPEC, minutes=1.0), beat_seconds=1000.0)
+    study.claim_next("w", suggest)
+    study.refresh()
+    study._renewed = (clock.now, 10.0)  # a look that took 10 s is not repeated soon
+    clock.now += 59
+    assert 1 == study.claim_next("w", suggest).number
+    clock.now += 2
+
+    assert study.claim_next("w", suggest) is None
+
+
 def test_absent_study_is_told(root):
     """Opening what was never created names the study and its root."""
     with pytest.raises(DataError, match="must exist"):
