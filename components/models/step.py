@@ -43,6 +43,7 @@ def train_step(
         raise TryAgainError(
             f"study {study.name} must be finished before training; its workers were lost. Run again: it goes on where it stood"
         )
+    study.check()
     described = train_final(
         approach,
         train_data=data,
