@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from components.evaluation import charts
+from components.evaluation.comparison import SIGNIFICANCE
 from components.evaluation.evaluate import Evaluation
 from components.evaluation.pictures import disagreements, mistakes
 from components.evaluation.results import DatasetResults
@@ -61,6 +62,7 @@ def page(
         "versions": _versions(results),
         "hardware": _hardware(results),
         "num_compared": len(compared),
+        "significance": SIGNIFICANCE,
     }
 
 

@@ -49,9 +49,16 @@ def make_test_data(
 
 def linear_onnx(num_classes: int, *, blur: float = 0.0, seed: int = 0, channels: int = 1, side: int = SIDE) -> bytes:
     """Return an ONNX that compares an image with each class's prototype; `blur` spoils the prototypes."""
-    size = side * side * channels
-    prototypes = np.random.default_rng(99).integers(0, 256, (num_classes, size)) / 255.0
-    prototypes = prototypes + np.random.default_rng(seed).normal(0, 1, prototypes.shape) * blur
+    shape = (num_classes, side, side, channels)
+    prototypes = np.random.default_rng(99).integers(0, 256, shape) / 255.0
+    return prototype_onnx(prototypes + np.random.default_rng(seed).normal(0, 1, shape) * blur)
+
+
+def prototype_onnx(prototypes: np.ndarray) -> bytes:
+    """Return an ONNX that finds the nearest of K prototypes, (K, H, W, C) in 0..1."""
+    num_classes, *shape = prototypes.shape
+    size = int(np.prod(shape))
+    prototypes = prototypes.reshape(num_classes, size)
     weights, bias = 4 * prototypes.T, -2 * (prototypes**2).sum(axis=1)
     constants = {
         "weights": (weights / 255.0).astype(np.float32),
@@ -68,7 +75,7 @@ def linear_onnx(num_classes: int, *, blur: float = 0.0, seed: int = 0, channels:
     graph = helper.make_graph(
         nodes,
         "linear",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", side, side, channels])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *shape])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", num_classes])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )

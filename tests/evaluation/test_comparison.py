@@ -193,7 +193,7 @@ def test_verdict_claims_nothing_where_the_interval_includes_zero() -> None:
 def test_correction_for_several_datasets_can_undo_a_winner() -> None:
     """A difference that only just passes alone does not pass beside a second dataset without any difference."""
     first, second = np.ones(400, bool), np.ones(400, bool)
-    second[:20], first[20:28] = False, False
+    second[:20], first[20:27] = False, False
     borderline = _difference(first, second, np.arange(400))
     nothing = _difference(first, first, np.arange(400), "b")
 
