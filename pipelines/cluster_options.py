@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from components.data.dataset_name import KAGGLE, parse_dataset
+from components.data.dataset_name import local_path, parse_dataset
 from components.errors import ParameterError, TerminatedError
 from components.parameters import RunParameters
 from pipelines.presets import PRESETS, default_parameters, run_parameters
@@ -75,7 +75,7 @@ def checked_parameters(
         )
     for entry in checked["data_datasets"]:
         name, source = parse_dataset(entry)
-        if source and source != KAGGLE and "://" not in source:
+        if source and local_path(source) is not None:
             problems.append(
                 f"the source of {name} must be reachable from the cluster; got {source!r}, a path on this machine"
             )
