@@ -1,13 +1,38 @@
 """What a training cost and whether its export is faithful; imports neither TensorFlow nor torch."""
 
+import os
 import resource
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 PARITY_TOLERANCE = 1e-4
 """Largest difference between a probability of the native model and of its ONNX export."""
+
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def num_usable_cores(quota: Path = CPU_QUOTA) -> int:
+    """Return how many threads a framework should use: `OMP_NUM_THREADS`, else the cores this process may keep busy.
+
+    Frameworks count the node's cores. In a pod limited to two of sixty-four, that many threads wait for each other most
+    of the time.
+
+    Args:
+        quota: The control group's limit, "<microseconds or max> <period>".
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    cores = len(os.sched_getaffinity(0))
+    try:
+        limit, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(cores, round(int(limit) / int(period))))
+    except (OSError, ValueError):
+        return cores
 
 
 class Stopwatch:

@@ -24,7 +24,7 @@ import tensorflow as tf
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
-from components.models.measures import Stopwatch, onnx_difference
+from components.models.measures import Stopwatch, num_usable_cores, onnx_difference
 from components.models.mlp_graph import mlp_graph
 from components.models.sampling import EpochSampler, batch_size_for, channel_statistics
 from components.models.schedule import learning_rate_factor
@@ -85,6 +85,9 @@ class Trainer:
     """
 
     def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
+        # Refused once TensorFlow is in use, which is as early as it matters.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(num_usable_cores())
         gpus = tf.config.list_physical_devices("GPU")
         if require_gpu and not gpus:
             raise ConfigurationError(

@@ -1,0 +1,34 @@
+import pytest
+
+from components.models.measures import Stopwatch, num_usable_cores
+
+
+@pytest.mark.parametrize(("text", "cores"), [("150000 100000\n", 2), ("10000 100000\n", 1)])
+def test_a_pod_limit_bounds_the_threads(tmp_path, monkeypatch, text, cores):
+    """A pod limited to part of a node does not start a thread for each of the node's cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    (tmp_path / "cpu.max").write_text(text)
+
+    assert cores == num_usable_cores(tmp_path / "cpu.max")
+
+
+def test_without_a_limit_all_cores_are_used(tmp_path, monkeypatch):
+    """No control group, or one without a limit, leaves the scheduler's answer."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+
+    assert [8, 8] == [num_usable_cores(tmp_path / name) for name in ("cpu.max", "absent")]
+
+
+def test_an_explicit_number_wins(monkeypatch):
+    """`OMP_NUM_THREADS` is obeyed."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+
+    assert 3 == num_usable_cores()
+
+
+def test_memory_is_that_of_the_process():
+    """The peak is in bytes: more than a few MiB, less than the machine has."""
+    assert 2**22 < Stopwatch().peak_memory_bytes < 2**42
