@@ -19,6 +19,7 @@ from pipelines.preflight import Check, Finding
 from pipelines.profiles import ClusterProfile
 
 SECONDS = 4.0
+TIMEOUT = 2.0
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -139,7 +140,7 @@ def _images(profile: ClusterProfile) -> Iterator[Finding]:
 
 def _asked(session: requests.Session, url: str) -> requests.Response:
     """Ask for a manifest, with a token where the registry wants one."""
-    ask = partial(session.head, url, headers={"Accept": MANIFESTS}, timeout=SECONDS / 2, allow_redirects=True)
+    ask = partial(session.head, url, headers={"Accept": MANIFESTS}, timeout=TIMEOUT, allow_redirects=True)
     answer = ask()
     challenge = dict(re.findall(r'(\w+)="([^"]*)"', answer.headers.get("WWW-Authenticate", "")))
     if answer.status_code != 401 or "realm" not in challenge or session.auth:
@@ -150,7 +151,7 @@ def _asked(session: requests.Session, url: str) -> requests.Response:
     realm = challenge.pop("realm")
     if urlsplit(realm).scheme != "https" and not re.match(r"http://(localhost|127\.)", realm):
         return answer
-    granted = session.get(realm, params=challenge, timeout=SECONDS / 2)
+    granted = session.get(realm, params=challenge, timeout=TIMEOUT)
     token = granted.json().get("token", "") if granted.ok else ""
     return ask(headers={"Accept": MANIFESTS, "Authorization": f"Bearer {token}"}) if token else answer
 
@@ -186,7 +187,7 @@ def _sources(datasets: list[str]) -> Iterator[Finding]:
 
 def _check_web(name: str, source: str) -> None:
     try:
-        answer = requests.head(source, timeout=SECONDS / 2, allow_redirects=True)
+        answer = requests.head(source, timeout=TIMEOUT, allow_redirects=True)
     except requests.RequestException as error:
         raise UnavailableError(
             f"source of {name} must answer; got {type(error).__name__} from {redacted(source)}. Check the address"

@@ -251,7 +251,7 @@ def test_missing_images_are_named_before_the_start(engine, out, monkeypatch):
     engine.tags = names[:2]
 
     with pytest.raises(
-        ConfigurationError, match=r"got no localhost/fashion-tuning/torch:0123456789ab\. Run: make images"
+        ConfigurationError, match=r"got no localhost/fashion-tuning/torch:0123456789ab\. Run: make images CLUSTER=local"
     ):
         check_engine(out)
     engine.tags = names
