@@ -4,8 +4,9 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from components.errors import DataError
 
 log = logging.getLogger(__name__)
 
+T, R = TypeVar("T"), TypeVar("R")
+
 MAX_PACKED_BYTES = 8 * 2**30
 """Decoded images of one dataset at most: all of them are in memory once."""
 
@@ -25,6 +28,16 @@ _BATCH = 256
 def num_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def in_order(pool: ThreadPoolExecutor, call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
+    """Yield the results of calls made by the pool, in order; when one fails or the process is stopped, drop the rest."""
+    futures = [pool.submit(call, value) for value in values]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def decode_members(
@@ -71,7 +84,7 @@ def decode_members(
         return unusual
 
     with ThreadPoolExecutor(num_cores()) as pool:
-        for unusual in pool.map(decode_batch, range(0, len(names), _BATCH)):
+        for unusual in in_order(pool, decode_batch, range(0, len(names), _BATCH)):
             for i, reason, notes in unusual:
                 findings.normalised.update(notes)
                 if reason:

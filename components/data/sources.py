@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from components.data import fashion_mnist
 from components.data.bucket_source import find_files
 from components.data.dataset_name import KAGGLE, local_path, pinned_digest, redacted
+from components.data.decoding import in_order
 from components.data.digests import digest_file
 from components.data.file_members import FileMembers
 from components.data.findings import shown
@@ -38,7 +39,7 @@ SUMS = "SHA256SUMS"
 
 MAX_OBJECTS = 1_000
 _MANY = 32
-_FETCHERS = 8
+_FETCHERS, _FEW = 8, 8
 _MAX_SUMS_BYTES = 2**20
 
 
@@ -86,8 +87,11 @@ def open_source(name: str, source: str, reader: ModuleType, cache: str) -> Itera
         return
     remotes = _remotes(name, source, reader)
     with RawCache(cache) as raw_cache:
-        with ThreadPoolExecutor(min(_FETCHERS, len(remotes))) as pool:
-            cached = dict(zip([r.name for r in remotes], pool.map(raw_cache.get, remotes), strict=True))
+        if len(remotes) <= _FEW:  # in this thread, so that an interruption ends the download at once
+            cached = {remote.name: raw_cache.get(remote) for remote in remotes}
+        else:
+            with ThreadPoolExecutor(_FETCHERS) as pool:
+                cached = dict(zip([r.name for r in remotes], in_order(pool, raw_cache.get, remotes), strict=True))
         try:
             opened = _open_cached(name, cached, redacted(source or reader.DEFAULT_SOURCE), reader)
             with opened.members:

@@ -7,6 +7,7 @@ import pytest
 
 from components.data import bucket_source
 from components.data.bucket_source import find_files
+from components.data.gcs_bucket import GcsBucket
 from components.data.raw_cache import RawCache
 from components.errors import (
     ConfigurationError,
@@ -115,14 +116,14 @@ def test_resumes_in_the_next_run(gcs, tmp_path):
 def test_replaced_meanwhile(gcs, tmp_path, monkeypatch):
     """An object that is replaced while it is read is not mixed with its successor."""
     gcs.put("bucket", "data/a.zip", DATA)
-    read = bucket_source.GcsBucket.read
+    read = GcsBucket.read
 
     def read_and_replace(self, name, version, start, end):
         data = read(self, name, version, start, end)
         gcs.put("bucket", "data/a.zip", DATA[::-1])
         return data
 
-    monkeypatch.setattr(bucket_source.GcsBucket, "read", read_and_replace)
+    monkeypatch.setattr(GcsBucket, "read", read_and_replace)
     with pytest.raises(TryAgainError, match="replaced"):
         fetch(tmp_path)
     monkeypatch.undo()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from components.data import raw_cache
+from components.data.fashion_mnist import FILES
 from components.data.http_source import HttpFile
 from components.data.raw_cache import RawCache, default_directory
 from components.errors import DataError, PermissionDeniedError, StorageError, TryAgainError, UnavailableError
@@ -26,6 +27,7 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 
 FETCH = """
 import sys
+from components.data.fashion_mnist import FILES
 from components.data.http_source import HttpFile
 from components.data.raw_cache import RawCache
 with RawCache(sys.argv[1]) as cache:
@@ -61,6 +63,33 @@ def test_killed_in_the_middle(tmp_path):
 
     assert re.fullmatch(r"bytes=\d{5,6}-", server.requests[-1][1]["range"])
     assert [] == list(tmp_path.glob("partial/*"))
+
+
+@pytest.mark.parametrize("source", ["fashion-products={url}/p.zip", "fashion-mnist={url}/"])
+def test_interrupted(tmp_path, source):
+    """Ctrl-C ends a download at once with exit code 130; what has arrived serves the next run."""
+    files = {f"/{name}": DATA for name in FILES} | {"/p.zip": DATA}
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom components.errors import reporting\n"
+        "from tests.data.builders import run_ingest\n"
+        "with reporting('ingest'):\n    run_ingest(sys.argv[1], Path(sys.argv[2]), cache=sys.argv[3])"
+    )
+    with FileServer(files, bytes_per_second=50_000) as server:
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            source.format(url=server.url),
+            str(tmp_path / "out"),
+            str(tmp_path / "c"),
+        ]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: any(p.stat().st_size > 5_000 for p in (tmp_path / "c").glob("partial/*") if not p.suffix), 60)
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate(timeout=10)
+
+    assert (130, []) == (process.returncode, list((tmp_path / "c").glob("sha256/*")))
+    assert text.splitlines()[-1].startswith("ERROR 130 ingest")
 
 
 def test_two_processes(tmp_path):
