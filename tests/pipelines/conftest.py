@@ -49,6 +49,9 @@ def kubeflow(monkeypatch: pytest.MonkeyPatch, compiled: Path) -> Iterator[FakeKf
     for name in (*CREDENTIALS, "KF_PIPELINES_UI_ENDPOINT", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("IMAGE_TAG", "0123456789ab")
+    monkeypatch.setenv(
+        "GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent"
+    )  # or Google's library looks for them on the network
     monkeypatch.setattr(kfp_client, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(publish, "compile_pipeline", lambda output, _: Path(shutil.copy(compiled, output)))
