@@ -8,6 +8,7 @@ A decision and its reason go into the run's summary; a record is only written wh
 
 import json
 import logging
+import random
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Any
 from components.data.contract import TestData
 from components.errors import DataError, ParameterError, TryAgainError
 from components.evaluation.challenge import Judgement, judge
-from components.evaluation.champion_records import ChampionRecords, Record
+from components.evaluation.champion_records import ChampionRecords, Record, model_digest
 from components.evaluation.evaluate import Evaluation
 from components.evaluation.text import clean
 from components.stores import open_store
@@ -139,13 +140,13 @@ def _promote_one(
     if challenger is None:
         present = records.current()
         return _entry("no-model", present and present.version, "no approach has a usable model")
-    sha256 = records.add_model(challenger.model_dir, challenger.evaluation.record)
+    sha256 = model_digest(challenger.model_dir)
     own = records.find(run_id=str(run.get("id", "")), sha256=sha256)
     if own is not None:  # this step ran before and was stopped after its record was written
         return _entry(own.content["decision"], own.version, own.content["reason"])
     data = TestData.load(challenger.test_dir, memory_map=True)
     judgements: dict[str, Judgement] = {}
-    deadline = time.monotonic() + MAX_SECONDS
+    deadline, attempts = time.monotonic() + MAX_SECONDS, 0
     while time.monotonic() < deadline:
         present = records.current()
         known = present.sha256 if present and not present.error else None
@@ -157,10 +158,14 @@ def _promote_one(
             judgement = judgements[known]
         if not judgement.promotes:
             return _entry(judgement.decision, present and present.version, judgement.reason)
+        if not attempts:
+            records.add_model(challenger.model_dir, challenger.evaluation.record)
         content = _content(challenger, sha256, judgement, present, run)
         created = records.create((present.version if present else 0) + 1, content)
         if created is not None:
             return _entry(judgement.decision, created.version, judgement.reason)
+        attempts += 1
+        time.sleep(random.uniform(0, min(1.0, 0.02 * 2**attempts)))  # noqa: S311 (spreads writers, keeps no secret)
     raise TryAgainError(
         f"champion of {records.dataset} must hold still; it kept changing for {MAX_SECONDS:.0f} s. Run again"
     )

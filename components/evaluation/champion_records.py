@@ -84,10 +84,10 @@ class ChampionRecords:
     def create(self, version: int, content: dict[str, Any]) -> Record | None:
         """Create a record; None where somebody else's has that number.
 
-        A nonce tells a lost acknowledgement of our own write from somebody else's write of the same content.
+        Its nonce tells a lost acknowledgement of our own write from somebody else's write of the same content.
         """
-        content = {"schema": 1, "dataset": self.dataset, "version": version, "nonce": uuid.uuid4().hex, **content}
-        content["version"] = version
+        own = {"schema": 1, "dataset": self.dataset, "version": version, "nonce": uuid.uuid4().hex}
+        content = {**content, **own}
         data = json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
         return Record(version=version, content=content) if self._store.create(_key(version), data) else None
 
@@ -112,8 +112,8 @@ class ChampionRecords:
 
     def add_model(self, model_dir: Path, evaluation: dict[str, Any]) -> str:
         """Copy a model beside the records, under its digest; return that SHA-256."""
+        sha256 = model_digest(model_dir)
         files = {name: (Path(model_dir) / name).read_bytes() for name in MODEL_FILES}
-        sha256 = hashlib.sha256(files["model.onnx"]).hexdigest()
         files["model_card.md"] = model_card(evaluation).encode()
         for name in reversed(files):  # model.onnx last: where it is, the others are as well
             self._store.create(f"models/{sha256}/{name}", files[name])
@@ -137,6 +137,11 @@ class ChampionRecords:
                 f"champion's model must have SHA-256 {sha256}; got {found}. Roll back to an earlier version"
             )
         return data
+
+
+def model_digest(model_dir: Path) -> str:
+    """Return the SHA-256 of a model's ONNX, by which champions are known."""
+    return hashlib.sha256((Path(model_dir) / "model.onnx").read_bytes()).hexdigest()
 
 
 def _key(version: int) -> str:

@@ -1,5 +1,6 @@
 """What the report's template is filled with: every section of every dataset as plain rows, charts and pictures."""
 
+import os
 import shlex
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from components.evaluation.text import approach_name, clean, duration, percent, 
 from components.search.trial import Ledger
 from components.search.views import hyperparameter_names, is_scored
 
+COMMIT_VARIABLE = "FASHION_TUNING_COMMIT"
 NUM_BEST_TRIALS = 8
 NUM_QUARANTINED = 20
 SPLITS = ("train", "validation", "test")
@@ -58,7 +60,7 @@ def page(
         "history_note": history_note,
         "parameters": sorted(parameters.items()),
         "command": _command(parameters),
-        "run": sorted((k, v) for k, v in run.items() if k != "parameters"),
+        "run": sorted((k, v) for k, v in {**run, **_code()}.items() if k != "parameters"),
         "versions": _versions(results),
         "hardware": _hardware(results),
         "num_compared": len(compared),
@@ -140,6 +142,7 @@ def _budget(dataset: str, evaluation: Evaluation, ledger: Ledger) -> dict[str, A
         "dataset": dataset,
         "approach": evaluation.approach,
         "statuses": {s: ledger.count(s) for s in ("completed", "pruned", "diverged", "failed")},
+        "asked": f"{_value(ledger.spec.get('trials'))} trials, {_value(ledger.spec.get('minutes'))} min",
         "unfinished": sum(not t.is_finished for t in ledger.trials),
         "epochs": sum(t.epochs for t in ledger.trials),
         "reused": len(ledger.reused),
@@ -223,6 +226,12 @@ def _command(parameters: dict[str, Any]) -> str:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             parts.append(f"--set {shlex.quote(clean(f'{name}={text}'))}")
     return " \\\n    ".join(parts)
+
+
+def _code() -> dict[str, str]:
+    """Return which code ran, where the image or the local runner said so."""
+    commit = os.environ.get(COMMIT_VARIABLE, "")
+    return {"commit": commit} if commit else {}
 
 
 def _versions(results: list[DatasetResults]) -> list[tuple[str, str]]:

@@ -53,10 +53,14 @@ class Outcomes:
 
     def with_pseudo_groups(self, outcomes: list[int], each: int) -> "Outcomes":
         """Return the same with `each` more groups of one example for every outcome listed."""
-        extra = np.eye(self.compositions.shape[1], dtype=np.int64)[outcomes]
-        return Outcomes(
-            np.concatenate([self.compositions, extra]), np.append(self.frequencies, np.full(len(outcomes), each))
-        )
+        compositions, frequencies = self.compositions, self.frequencies.copy()
+        for extra in np.eye(compositions.shape[1], dtype=np.int64)[outcomes]:
+            known = np.flatnonzero((compositions == extra).all(axis=1))
+            if len(known):
+                frequencies[known[0]] += each
+            else:
+                compositions, frequencies = np.vstack([compositions, extra]), np.append(frequencies, each)
+        return Outcomes(compositions, frequencies)
 
     def resample(self, seed: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
         """Draw as many groups as there are, with replacement, again and again.

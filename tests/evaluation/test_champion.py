@@ -109,6 +109,7 @@ def test_a_worse_model_does_not(root: Path, weak: Run, strong: Run) -> None:
     assert ("worse", 1) == (found["decision"], found["version"])
     assert f"{100 * weak.accuracy:.2f} %" in found["reason"]
     assert f"{100 * strong.accuracy:.2f} %" in found["reason"]
+    assert 1 == len(list((root / "champions" / NAME / "models").iterdir()))
 
 
 def test_swapping_the_two_flips_the_decision(root: Path, weak: Run, strong: Run, tmp_path: Path) -> None:
@@ -347,6 +348,7 @@ def test_rolling_back_twice_goes_back_two_models(root: Path, tmp_path: Path, dat
     assert (4, 2, models[1]) == (first["version"], first["restores"], first["sha256"])
     assert (5, 1, models[0]) == (second["version"], second["restores"], second["sha256"])
     assert 5 == len(show(str(root), NAME))
+    assert 5 == len({record["nonce"] for record in show(str(root), NAME)})
     with pytest.raises(ParameterError, match="must have a readable predecessor"):
         rollback(str(root), NAME)
 
