@@ -7,7 +7,6 @@ import sys
 import warnings
 
 import numpy as np
-from scipy.optimize import minimize
 from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.utils import RegressorTags, Tags
@@ -17,6 +16,7 @@ from skopt.learning import GradientBoostingQuantileRegressor
 from skopt.space import Categorical, Dimension, Integer, Real
 from skopt.utils import cook_estimator
 
+from components.search.gaussian_process import climb_briefly
 from components.search.samplers import History, HistorySampler, Rank
 from components.search.space import Parameter, Space, Value
 
@@ -28,12 +28,6 @@ NUM_CANDIDATES = 2000
 
 MANY_POINTS = 50
 """From here on the likelihood of the Gaussian process is settled enough for one short climb without restarts."""
-
-
-def _maximize_briefly(objective, initial: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
-    """scikit-learn's own optimizer of the kernel, stopped after 15 steps: a step costs the cube of the points."""
-    found = minimize(objective, initial, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": 15})
-    return found.x, found.fun
 
 
 class _QuantileRegressor(GradientBoostingQuantileRegressor):
@@ -108,7 +102,7 @@ class SkoptSampler(HistorySampler):
         if self.algorithm == "gp":
             estimator = cook_estimator("GP", space=dimensions(self.space), random_state=seed)
             if num_points > MANY_POINTS:
-                estimator.set_params(optimizer=_maximize_briefly, n_restarts_optimizer=0)
+                estimator.set_params(optimizer=climb_briefly, n_restarts_optimizer=0)
             return estimator
         if self.algorithm == "forest":
             return "ET"
