@@ -77,6 +77,8 @@ def container_runner(out: Path) -> local.DockerRunner:
         leftover.remove(force=True)
     docker_task_handler.run_docker_container = _run_container
     signal.signal(signal.SIGTERM, _stop_all)
+    # The engine would make it, but so that only root may write.
+    (out / "artifacts").mkdir(exist_ok=True)
     sources = _local_sources(parameters, out)
     mounts = [
         docker.types.Mount(str(out), str(out), type="bind"),
