@@ -168,7 +168,7 @@ class Attempt:
 
     def _note(self, result: FitResult) -> None:
         self._scores = _finite(result.scores) or self._scores
-        self._peak_memory_bytes = result.peak_memory_bytes
+        self._peak_memory_bytes = int(result.peak_memory_bytes)
 
     def _trial(self, status: str, error: str, device_seconds: float) -> Trial:
         claim = self._claim

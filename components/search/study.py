@@ -11,7 +11,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Self
 
 from components.errors import DataError, ParameterError, PermissionDeniedError
@@ -21,57 +20,17 @@ from components.search.checkpoints import Checkpoints
 from components.search.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
 from components.search.records import Records, TrialRecord, decode, encode
 from components.search.space import Space, Value
+from components.search.spec import StudySpec
 from components.search.trial import Ledger, Trial
 from components.stores import ObjectNotFoundError, Store
 
 log = logging.getLogger(__name__)
 
-MAX_FAILED_FRACTION = 0.3
-"""A study with more failed trials than this share of its budget, and more than one, stops."""
 STORE_SHARE = 0.01
 """A mirror is renewed when its last renewal took less than this share of the time since."""
 
 Suggest = Callable[[int, Ledger], tuple[dict[str, Value], str]]
 """Gives the hyperparameters of a new trial, and where a warm start took them from, from its number and the ledger."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudySpec:
-    """What a study was asked to do; fixed when it is created.
-
-    Attributes:
-        approach: `mlp` or `resnet18`.
-        dataset: Name of the dataset.
-        data_hash: Content hash of `train_data`.
-        space: Parameters as `Space.to_json` gives them.
-        algorithm: How trials are suggested.
-        trials: Most trials.
-        minutes: Most device-minutes, summed over trials and workers.
-        epochs: Most epochs of a trial.
-        pruning: Whether weak trials are stopped early.
-        warm_start: Whether earlier studies are reused.
-        seed: Trial `n` is trained with seed `seed + n`.
-        max_failed_fraction: See `MAX_FAILED_FRACTION`.
-    """
-
-    approach: str
-    dataset: str
-    data_hash: str
-    space: list[dict[str, Any]] = field(default_factory=list)
-    algorithm: str
-    trials: int
-    minutes: float
-    epochs: int
-    pruning: bool = True
-    warm_start: bool = False
-    seed: int = 0
-    max_failed_fraction: float = MAX_FAILED_FRACTION
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of `spec.json`."""
-        space = json.loads(json.dumps(self.space))
-        space_hash = Space.from_json(space).content_hash if space else ""
-        return {"schema": 1, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
 
 
 class Study:

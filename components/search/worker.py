@@ -14,7 +14,8 @@ from components.search.claims import Timing
 from components.search.pulse import Pulse
 from components.search.samplers import Sampler, make_sampler
 from components.search.space import Value
-from components.search.study import Study, StudySpec
+from components.search.spec import StudySpec
+from components.search.study import Study
 from components.search.termination import Termination
 from components.search.trial import Ledger, Trial
 from components.search.warm_start import find_reusable
@@ -59,7 +60,7 @@ def run_worker(
     """
     failpoint("start")
     root, timing = open_store(study_root), timing or Timing()
-    spec = study_spec(approach, train_data, settings)
+    spec = StudySpec.of(approach, train_data.info, settings)
     study = Study.create_or_open(root, name, spec, timing=timing)
     if not study.is_finished():
         reused = _warm_start(study, root)
@@ -76,23 +77,6 @@ def run_worker(
         "none" if best is None else f"validation accuracy {best.score:.4f} (trial {best.number})",
     )
     return ledger
-
-
-def study_spec(approach: ModuleType, train_data: TrainData, settings: SearchSettings) -> StudySpec:
-    """Return what a study of an approach on a dataset is asked to do."""
-    return StudySpec(
-        approach=approach.APPROACH,
-        dataset=train_data.info.name,
-        data_hash=train_data.info.content_hash,
-        space=approach.SPACES[settings.space].to_json(),
-        algorithm=settings.algorithm(approach.APPROACH),
-        trials=settings.trials,
-        minutes=settings.minutes,
-        epochs=settings.epochs,
-        pruning=settings.pruning,
-        warm_start=settings.warm_start,
-        seed=settings.seed,
-    )
 
 
 def _warm_start(study: Study, root: Store) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""What a study is asked to do: the content of `spec.json`, fixed when it is created."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Self
+
+from components.data.contract import DatasetInfo
+from components.parameters import SearchSettings
+from components.search.space import Space
+
+MAX_FAILED_FRACTION = 0.3
+"""A study with more failed trials than this share of its budget, and more than one, stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """What a study was asked to do; fixed when it is created.
+
+    Attributes:
+        approach: `mlp` or `resnet18`.
+        dataset: Name of the dataset.
+        data_hash: Content hash of `train_data`.
+        space: Parameters as `Space.to_json` gives them.
+        algorithm: How trials are suggested.
+        trials: Most trials.
+        minutes: Most device-minutes, summed over trials and workers.
+        epochs: Most epochs of a trial.
+        pruning: Whether weak trials are stopped early.
+        warm_start: Whether earlier studies are reused.
+        seed: Trial `n` is trained with seed `seed + n`.
+        max_failed_fraction: See `MAX_FAILED_FRACTION`.
+    """
+
+    approach: str
+    dataset: str
+    data_hash: str
+    space: list[dict[str, Any]] = field(default_factory=list)
+    algorithm: str
+    trials: int
+    minutes: float
+    epochs: int
+    pruning: bool = True
+    warm_start: bool = False
+    seed: int = 0
+    max_failed_fraction: float = MAX_FAILED_FRACTION
+
+    @classmethod
+    def of(cls, approach: ModuleType, info: DatasetInfo, settings: SearchSettings) -> Self:
+        """Return the spec of an approach's study on a dataset."""
+        return cls(
+            approach=approach.APPROACH,
+            dataset=info.name,
+            data_hash=info.content_hash,
+            space=approach.SPACES[settings.space].to_json(),
+            algorithm=settings.algorithm(approach.APPROACH),
+            trials=settings.trials,
+            minutes=settings.minutes,
+            epochs=settings.epochs,
+            pruning=settings.pruning,
+            warm_start=settings.warm_start,
+            seed=settings.seed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `spec.json`."""
+        space = json.loads(json.dumps(self.space))
+        space_hash = Space.from_json(space).content_hash if space else ""
+        return {"schema": 1, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
