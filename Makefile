@@ -67,6 +67,12 @@ undeploy: ## Remove all of that again, with every run, artifact and study inside
 preflight: setup ## Find everything that would stop a run on the cluster, at once
 	$(PY) -m pipelines preflight --cluster $(CLUSTER)
 
+images: setup ## Build the three images (CLUSTER=local for runs with --containers; TARGETS=base for one)
+	$(PY) -m pipelines images build --cluster $(CLUSTER) $(TARGETS)
+
+push: setup ## Push the images to the registry of the cluster's profile (TARGETS=base for one)
+	$(PY) -m pipelines images push --cluster $(CLUSTER) $(TARGETS)
+
 digest: setup ## Print name and digest of one pushed image (CLUSTER=gke TARGETS=base)
 	@$(PY) -m pipelines images digest --cluster $(CLUSTER) $(TARGETS)
 
