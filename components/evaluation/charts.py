@@ -112,10 +112,11 @@ def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) 
     axes.set_axisbelow(True)
     if not over_time:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(left=0)
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     top = max(ledger.best().score for ledger in known.values())
-    floor = min(lows) - 0.35 * max(top - min(lows), 0.01)
+    floor = min(lows) - 0.35 * max(top - min(lows), 0.03)
     axes.set_ylim(max(0.0, floor), min(1.0, top + 0.12 * max(top - floor, 0.01)))
     _legend(axes)
     said = "; ".join(

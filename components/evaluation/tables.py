@@ -24,20 +24,26 @@ def cost_sentence(evaluations: list[Evaluation]) -> str:
     """Return what the more expensive approach costs in units of the cheaper one."""
     cheap, dear = sorted(evaluations, key=device_seconds)
     seconds = device_seconds(cheap), device_seconds(dear)
-    latency = [e.record["latency"]["batch_1"]["median_ms"] for e in (cheap, dear)]
     if seconds[0] <= 0:
         return ""
-    times = (
-        f"{seconds[1] / seconds[0]:.1f} times"
-        if seconds[1] < 9.95 * seconds[0]
-        else f"{seconds[1] / seconds[0]:.0f} times"
-    )
+    names = approach_name(cheap.approach), approach_name(dear.approach)
+    latency = [e.record["latency"]["batch_1"]["median_ms"] for e in (cheap, dear)]
     slower = latency[1] / max(latency[0], 1e-9)
-    per_image = f"{slower:.1f} times as long" if slower >= 1 else f"{100 * slower:.0f} % of the time"
+    if slower >= 1.05:
+        per_image = f"takes {_times(slower)} as long"
+    else:
+        per_image = "takes about as long" if slower > 0.95 else f"takes {100 * slower:.0f} % of the time"
+    spent = f"({duration(seconds[1])} against {duration(seconds[0])})"
+    if seconds[1] < 1.05 * seconds[0]:
+        return f"Both used about the same device time {spent}; {names[1]} {per_image} to classify one image."
     return (
-        f"{approach_name(dear.approach)} used {times} the device time of {approach_name(cheap.approach)} for search and"
-        f" training ({duration(seconds[1])} against {duration(seconds[0])}) and takes {per_image} to classify one image."
+        f"{names[1]} used {_times(seconds[1] / seconds[0])} the device time of {names[0]} for search and training {spent}"
+        f" and {per_image} to classify one image."
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:.0f} times"
 
 
 def seeds_sentence(evaluations: list[Evaluation]) -> str:

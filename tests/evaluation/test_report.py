@@ -9,6 +9,7 @@ from components.errors import DataError
 from components.evaluation.history import remember
 from components.evaluation.report import write_report
 from components.evaluation.results import collect, summarise
+from components.evaluation.tables import cost_sentence, seeds_sentence
 from components.search.trial import Ledger
 from tests.evaluation.builders import (
     make_evaluation,
@@ -329,3 +330,41 @@ def test_the_markdown_has_the_verdict_and_a_row_per_approach(written: Written) -
     assert written.markdown.startswith("# MLP or ResNet18\n")
     assert 2 == written.markdown.count("**On ")
     assert 4 == sum(line.startswith(("| fashion-mnist |", "| own |")) for line in written.markdown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds", "expected"),
+    [
+        ((60.0, 900.0), (0.1, 2.0), "ResNet18 used 15 times the device time of MLP"),
+        ((900.0, 60.0), (0.1, 2.0), "takes 5 % of the time to classify"),
+        ((60.0, 61.0), (0.1, 0.1), "Both used about the same device time"),
+        ((60.0, 150.0), (0.1, 0.25), "used 2.5 times the device time of MLP"),
+        ((0.0, 0.0), (0.1, 0.1), ""),
+    ],
+)
+def test_the_cost_is_said_in_units_of_the_cheaper_approach(
+    seconds: tuple[float, float], milliseconds: tuple[float, float], expected: str
+) -> None:
+    """One sentence relates device time and latency of the two, whichever costs more."""
+    evaluations = [make_evaluation(approach, num_examples=30) for approach in ("mlp", "resnet18")]
+    for evaluation, spent, latency in zip(evaluations, seconds, milliseconds, strict=True):
+        evaluation.record["model"]["device_seconds"] = spent
+        evaluation.record["latency"]["batch_1"]["median_ms"] = latency
+
+    found = cost_sentence(evaluations)
+
+    assert expected in found
+    assert found or not expected
+
+
+def test_overlapping_replicates_are_said() -> None:
+    """Whether another seed could change the order is a sentence of its own."""
+    first, second = (make_evaluation(approach, num_examples=30) for approach in ("mlp", "resnet18"))
+    for evaluation, accuracies in ((first, (0.80, 0.85)), (second, (0.84, 0.90))):
+        evaluation.record["replicates"] = [{"accuracy": accuracy} for accuracy in accuracies]
+
+    assert "the replicates overlap" in seeds_sentence([first, second])
+    second.record["replicates"][0]["accuracy"] = 0.86
+    assert "every replicate of ResNet18 beat every one" in seeds_sentence([first, second])
+    second.record["replicates"] = second.record["replicates"][:1]
+    assert "luck of the seed is not measured" in seeds_sentence([first, second])
