@@ -9,7 +9,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-YAMLLINT = "{extends: default, rules: {line-length: {max: 130}, document-start: disable, truthy: {check-keys: false}}}"
 VENV_BIN = Path(sys.executable).parent
 
 
@@ -49,8 +48,8 @@ def test_zizmor_finds_nothing() -> None:
 
 def test_yaml_is_clean() -> None:
     """Yamllint passes."""
-    command = [VENV_BIN / "yamllint", "--strict", "-d", YAMLLINT, ROOT / ".github"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [VENV_BIN / "yamllint", "--strict", ROOT / ".github"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert 0 == result.returncode, result.stdout
 
