@@ -1,43 +1,21 @@
 """Decodes a list of JPEG members into one array with all cores."""
 
 import hashlib
-import logging
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
 from components.data.findings import Findings
 from components.data.jpeg import UndecodableError, decode
+from components.data.parallel import in_order
 from components.data.raw import Members
 from components.errors import DataError
-
-log = logging.getLogger(__name__)
-
-T, R = TypeVar("T"), TypeVar("R")
 
 MAX_PACKED_BYTES = 8 * 2**30
 """Decoded images of one dataset at most: all of them are in memory once."""
 
 _BATCH = 256
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def in_order(pool: ThreadPoolExecutor, call: Callable[[T], R], values: Iterable[T]) -> Iterator[R]:
-    """Yield the results of calls made by the pool, in order; when one fails or the process is stopped, drop the rest."""
-    futures = [pool.submit(call, value) for value in values]
-    try:
-        for future in futures:
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def decode_members(
@@ -83,10 +61,9 @@ def decode_members(
                 unusual.append((i, "", notes))
         return unusual
 
-    with ThreadPoolExecutor(num_cores()) as pool:
-        for unusual in in_order(pool, decode_batch, range(0, len(names), _BATCH)):
-            for i, reason, notes in unusual:
-                findings.normalised.update(notes)
-                if reason:
-                    findings.quarantine(names[i], reason, names[i])
+    for unusual in in_order(decode_batch, range(0, len(names), _BATCH)):
+        for i, reason, notes in unusual:
+            findings.normalised.update(notes)
+            if reason:
+                findings.quarantine(names[i], reason, names[i])
     return images, usable, digests

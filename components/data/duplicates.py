@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.data.parallel import in_order
+
 NEAR_BITS = 2
 """Images whose difference hashes differ in at most so many of 64 bits count as nearly identical."""
 
@@ -15,7 +17,7 @@ MAX_COMPARISONS = 200_000_000
 """Pairs of hashes to compare at most; a set that is one colour throughout would need all of them."""
 
 _ROWS, _COLUMNS = 8, 9
-_CHUNK = 512
+_CHUNK = 256
 _BANDS = ((0, 22), (22, 21), (43, 21))  # hashes that differ in 2 bits agree in at least one of 3 bands
 _ONE = np.uint64(1)
 
@@ -56,17 +58,17 @@ def difference_hashes(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     band = np.arange(height) * _ROWS // height
     starts = -(-np.arange(_COLUMNS) * width // _COLUMNS)
     widths = np.diff(np.append(starts, width))
-    hashes = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), _CHUNK):
+
+    def hash_chunk(start: int) -> np.ndarray:
         chunk = images[rows[start : start + _CHUNK]]
         lines = np.zeros((len(chunk), _ROWS, *chunk.shape[2:]), np.uint32)
         for y in range(height):
             lines[:, band[y]] += chunk[:, y]
         cells = np.add.reduceat(lines.sum(axis=3), starts, axis=2, dtype=np.int64)
         bits = cells[..., :-1] * widths[1:] > cells[..., 1:] * widths[:-1]
-        packed = np.packbits(bits.reshape(len(chunk), 64), axis=1)
-        hashes[start : start + _CHUNK] = packed.view(">u8").ravel()
-    return hashes
+        return np.packbits(bits.reshape(len(chunk), 64), axis=1).view(">u8").ravel()
+
+    return np.concatenate(list(in_order(hash_chunk, range(0, len(rows), _CHUNK)))).astype(np.uint64)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from urllib.parse import urlsplit
 from components.data import fashion_mnist
 from components.data.bucket_source import find_files
 from components.data.dataset_name import KAGGLE, local_path, pinned_digest, redacted
-from components.data.decoding import in_order
 from components.data.digests import digest_file
 from components.data.file_members import FileMembers
 from components.data.findings import shown
 from components.data.http_source import HttpFile
 from components.data.kaggle import download_url, find_credentials
+from components.data.parallel import in_order
 from components.data.raw_cache import Cached, RawCache
 from components.data.transfer import Expected, Remote
 from components.data.zip_members import ZipMembers
@@ -90,8 +89,8 @@ def open_source(name: str, source: str, reader: ModuleType, cache: str) -> Itera
         if len(remotes) <= _FEW:  # in this thread, so that an interruption ends the download at once
             cached = {remote.name: raw_cache.get(remote) for remote in remotes}
         else:
-            with ThreadPoolExecutor(_FETCHERS) as pool:
-                cached = dict(zip([r.name for r in remotes], in_order(pool, raw_cache.get, remotes), strict=True))
+            fetched = in_order(raw_cache.get, remotes, num_threads=_FETCHERS)
+            cached = dict(zip([remote.name for remote in remotes], fetched, strict=True))
         try:
             opened = _open_cached(name, cached, redacted(source or reader.DEFAULT_SOURCE), reader)
             with opened.members:
