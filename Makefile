@@ -65,7 +65,7 @@ undeploy: ## Remove all of that again, with every run, artifact and study inside
 	kubectl delete --ignore-not-found -k manifests/overlays/$(CLUSTER)
 
 preflight: setup ## Find everything that would stop a run on the cluster, at once
-	$(PY) -m pipelines preflight --cluster $(CLUSTER)
+	$(PY) -m pipelines preflight --cluster $(CLUSTER) $(ARGS)
 
 images: setup ## Build the three images (CLUSTER=local for runs with --containers; TARGETS=base for one)
 	$(PY) -m pipelines images build --cluster $(CLUSTER) $(TARGETS)
