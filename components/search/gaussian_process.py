@@ -48,17 +48,20 @@ class QuickGaussianProcess(GaussianProcessRegressor):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is no news to anybody
             super().fit(X, y)
-        self._inverse = solve_triangular(self.L_, np.eye(len(self.L_)), lower=True)
+        self._inverse = solve_triangular(self.L_, np.eye(len(self.L_)), lower=True).T
+        self._amplitude, scales = self.kernel_.k1.k1.constant_value, self.kernel_.k1.k2.length_scale
+        self._stretch = np.sqrt(5.0) / scales
+        self._stretched = self.X_train_ * self._stretch
         return self
 
     def predict(self, X: np.ndarray, return_std: bool = False, return_cov: bool = False):  # noqa: N803
         """Return means (m,) float64, with `return_std` deviations (m,) as well, of points (m, d)."""
         if not return_std or return_cov or not hasattr(self, "X_train_"):
             return super().predict(X, return_std=return_std, return_cov=return_cov)
-        amplitude, matern = self.kernel_.k1.k1.constant_value, self.kernel_.k1.k2
-        steps = (np.asarray(X)[:, None, :] - self.X_train_) / matern.length_scale
-        scaled = np.sqrt(5.0 * np.einsum("mnd,mnd->mn", steps, steps))
-        covariance = amplitude * (1.0 + scaled + scaled**2 / 3.0) * np.exp(-scaled)
+        steps = (X * self._stretch)[:, None, :] - self._stretched
+        scaled = np.sqrt(np.einsum("mnd,mnd->mn", steps, steps))
+        covariance = self._amplitude * (1.0 + scaled + scaled * scaled / 3.0) * np.exp(-scaled)
         mean = self._y_train_std * (covariance @ self.alpha_) + self._y_train_mean
-        variance = amplitude - ((covariance @ self._inverse.T) ** 2).sum(-1)
+        whitened = covariance @ self._inverse
+        variance = self._amplitude - np.einsum("mn,mn->m", whitened, whitened)
         return mean, np.sqrt(np.maximum(variance, 1e-12)) * self._y_train_std

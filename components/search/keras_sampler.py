@@ -4,6 +4,7 @@ Nothing is written to disk: `populate_space` is asked directly, `create_trial` (
 """
 
 import contextlib
+import copy
 import json
 
 import keras_tuner
@@ -63,7 +64,7 @@ class KerasSampler(HistorySampler):
             oracle.ongoing_trials[f"worker-{trial.trial_id}"] = trial
 
     def _enter(self, oracle: keras_tuner.Oracle, values: dict[str, Value], status: str) -> oracle_trial.Trial:
-        hyperparameters = oracle.hyperparameters.copy()
+        hyperparameters = copy.copy(oracle.hyperparameters)  # the space itself is shared, only values differ
         hyperparameters.values = {p.name: _encode(p, values[p.name]) for p in self.space.parameters if p.name in values}
         trial = oracle_trial.Trial(hyperparameters, trial_id=f"{len(oracle.trials):05d}", status=status)
         oracle.trials[trial.trial_id] = trial
