@@ -59,7 +59,8 @@ def run_command(
 
     out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
     earlier = _earlier_settings(out) if not (preset or datasets or settings) else None
-    parameters = earlier or _checked_parameters(preset or "full", datasets, settings, out)
+    parameters = earlier["parameters"] if earlier else _checked_parameters(preset or "full", datasets, settings, out)
+    containers = containers or bool(earlier and earlier["containers"])
     with _only_run_in(out):
         if earlier is None:
             parameters = _with_sample(parameters, preset or "full", datasets, settings, out)
@@ -72,8 +73,11 @@ def run_command(
 def _earlier_settings(out: Path) -> dict[str, Any] | None:
     path = out / "parameters.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["parameters"] if path.exists() else None
-    except (OSError, ValueError, KeyError) as error:
+        if not path.exists():
+            return None
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return {"parameters": settings["parameters"], "containers": settings["containers"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{path} must hold the parameters of the first start; got {error}. Use another --out"
         ) from None
