@@ -214,4 +214,6 @@ def _is_passing(error: Exception) -> bool:
         return error.code in _PASSING_STATUS
     if isinstance(error, InvalidResponse):
         return error.response.status_code in _PASSING_STATUS
+    if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.retryable:
+        return True  # the metadata server of the node was busy
     return isinstance(error, _PASSING)

@@ -11,7 +11,7 @@ import pytest
 
 from components.search.claims import Timing
 from tests.search import toy
-from tests.search.processes import finish, lines, problems, start_worker
+from tests.search.processes import finish, lines, problems, run_worker, start_worker
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +55,32 @@ def test_ten_random_kills(study, make_place, tmp_path):
     place.collect()
 
     assert [] == problems(place.objects(), log, trials=30, kills=deaths, expected=expected(30))
+
+
+@pytest.mark.timeout(600)
+def test_fifty_terminations(make_place, tmp_path):
+    """A worker told to leave at a random moment is gone within 10 s with 143, and the study becomes the same."""
+    generator, place, log = random.Random(0), make_place("local"), tmp_path / "log"
+    options = {"settings": {"trials": 40, "epochs": 5}, "epoch_seconds": 0.02, "knows_processes": False}
+    options["timing"] = {"ttl_seconds": 30.0}
+    codes = []
+    while len(codes) < 50:
+        worker = start_worker(place.uri, log, **options)
+        time.sleep(generator.uniform(0.02, 0.3))
+        start = time.monotonic()
+        if worker.is_alive():
+            os.kill(worker.pid, signal.SIGTERM)
+        codes.append(finish(worker))
+        assert time.monotonic() - start < 10
+    assert 0 == run_worker(place.uri, log, **options)
+    place.collect()
+
+    # -15: the signal came before the worker was set up to catch it, or after it had finished.
+    assert set(codes) <= {0, 143, -15}
+    assert 143 in codes
+    assert [] == problems(place.objects(), log, trials=40, kills=50, expected=expected(40))
+    epochs = [(line["number"], line["epoch"]) for line in lines(log / "epochs")]
+    assert len(epochs) == len(set(epochs))
 
 
 @pytest.mark.timeout(600)
