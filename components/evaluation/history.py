@@ -22,7 +22,7 @@ def remember(
 
     Args:
         root: Store; empty for no history.
-        run_id: The run; a step that runs again does not add it twice.
+        run_id: The run; a step that runs again and finds the same figures does not add it twice.
         created: Now.
         summary: `summary.json` of the run.
         limit: Most runs.
@@ -34,7 +34,8 @@ def remember(
     own = _row(run_id, created, summary)
     if not root:
         return [own], ""
-    suffix = f"-{hashlib.sha256(run_id.encode('utf-8', 'replace')).hexdigest()[:12]}.json"
+    content = json.dumps([run_id, own["datasets"]], sort_keys=True)
+    suffix = f"-{hashlib.sha256(content.encode()).hexdigest()[:12]}.json"
     store = open_store(root) / FOLDER
     try:
         keys = store.list()

@@ -55,7 +55,7 @@ for (const frame of document.querySelectorAll("iframe.measured")) frame.addEvent
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
 ]
 
 
@@ -68,14 +68,16 @@ def look(report: str, directory: Path, *, dark: bool) -> tuple[dict, list[str]]:
     with tempfile.TemporaryDirectory() as profile:
         scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
         command = [CHROMIUM, *FLAGS, scheme, f"--user-data-dir={profile}", "--dump-dom", wrapper.as_uri()]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=270, check=False)
     console = [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
     measured = re.search(r'<pre id="found">(.*?)</pre>', ended.stdout, re.DOTALL)
     assert measured, ended.stderr[-2000:]
     return json.loads(html.unescape(measured[1])), console
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    "dark", [pytest.param(False, marks=pytest.mark.slow, id="light"), pytest.param(True, id="dark")]
+)
 def test_the_report_fits_every_width_and_loads_nothing(tmp_path: Path, dark: bool) -> None:
     """At 320, 1280 and 1920 pixels, light or dark, nothing overflows, every picture is there, the console is silent."""
     classes = tuple(f"subcategory number {k}" for k in range(45)) if dark else ("shirt", "trouser", "bag")
@@ -112,7 +114,7 @@ def test_hostile_names_do_nothing_in_a_browser(tmp_path: Path) -> None:
         assert 7 == frame["plots"]
 
 
-@pytest.mark.parametrize("num_trials", [0, 1])
+@pytest.mark.parametrize("num_trials", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_report_of_hardly_anything_looks_whole(tmp_path: Path, num_trials: int) -> None:
     """Without or with one trial and with one approach missing, the page still fits and complains about nothing."""
     written = Written(tmp_path, approaches=("mlp",), num_trials=num_trials, num_examples=40)

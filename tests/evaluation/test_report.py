@@ -265,6 +265,18 @@ def test_history_grows_by_one_per_run(tmp_path: Path) -> None:
     assert all(run_id in page.text for run_id in ("run-1", "run-2"))
 
 
+def test_a_run_that_goes_on_adds_its_new_figures(tmp_path: Path, written: Written) -> None:
+    """A local run keeps its name; the same figures count once, new ones are a new entry."""
+    better = json.loads(json.dumps(written.summary))
+    better["datasets"]["own"]["approaches"]["mlp"]["accuracy"] += 0.01
+    now = datetime.now(UTC)
+
+    for summary in (written.summary, written.summary, better):
+        rows, _ = remember(str(tmp_path), "local", now, summary)
+
+    assert 2 == len(rows)
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", '{"datasets": {"a": 1}}', '{"created": 5, "run": 1, "datasets": {}}']
 )
