@@ -12,13 +12,11 @@ from typing import Protocol, Self
 import numpy as np
 
 from components.errors import ParameterError
+from components.parameters import MLP_ALGORITHMS, RESNET18_ALGORITHMS
 from components.search.space import Space, Value
 from components.search.trial import Trial
 
-ALGORITHMS: dict[str, tuple[str, ...]] = {
-    "mlp": ("bayesian", "random"),
-    "resnet18": ("gp", "forest", "gbrt", "random"),
-}
+ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
 """What `search_<approach>_algorithm` may be; the default comes first."""
 
 MAX_GRID = 20_000

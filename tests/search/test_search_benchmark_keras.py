@@ -1,0 +1,24 @@
+import math
+
+from benchmarks.search import EPOCHS, SPACE, Run, run, synthetic
+
+
+def test_rows_compare_each_method_with_the_first():
+    """A short comparison gives a row per method; the first reaches its own best within its own cost."""
+    methods = ("random search", "random search, pruning", "Optuna TPE, successive halving")
+    rows = run(budget=100.0, seeds=(0, 1), methods=methods)["rows"]
+
+    assert list(methods) == [row["method"] for row in rows]
+    assert rows[0]["trials"] == 100 / EPOCHS
+    assert rows[0]["cost_fraction"] <= 1.0
+    assert rows[1]["trials"] > rows[0]["trials"]
+    assert all(0.5 < row["best"] < 0.95 for row in rows)
+
+
+def test_an_unreached_score_costs_infinitely():
+    """Where a method does not get there, no figure is made up."""
+    search = Run(synthetic, budget=50.0, seed=0)
+    search.train(SPACE.defaults)
+
+    assert math.inf == search.cost_to_reach(1.0)
+    assert EPOCHS == search.cost_to_reach(search.trials[0].score)
