@@ -89,6 +89,11 @@ class Liveness:
         else:
             self._seen[number, epoch] = (beat, before[1], max(before[2], began))
 
+    def silent_seconds(self, number: int, epoch: int, now: float) -> float:
+        """Return how long the claim has shown the heartbeat that it shows; 0 for one that was never looked at."""
+        _, since, _ = self._seen.get((number, epoch), (None, now, now))
+        return max(0.0, now - since)
+
     def is_stale(self, number: int, epoch: int) -> bool:
         """Return whether the claim's owner counts as dead."""
         _, since, last = self._seen.get((number, epoch), (None, 0.0, 0.0))

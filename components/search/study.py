@@ -172,9 +172,13 @@ class Study:
         return failed > max(1, self.spec["max_failed_fraction"] * self.spec["trials"])
 
     def _is_used_up(self) -> bool:
-        """Whether the device-minutes are gone, running trials counted up to now."""
-        at, _ = self._renewed or (self.timing.clock(), 0.0)
-        running = sum(record.epoch > 0 for record in self._unfinished()) * (self.timing.clock() - at)
+        """Whether the device-minutes are gone; running trials are taken to have gone on since they last told."""
+        now = self.timing.clock()
+        running = sum(
+            min(self._liveness.silent_seconds(record.number, record.epoch, now), self.timing.ttl_seconds)
+            for record in self._unfinished()
+            if record.epoch
+        )
         return sum(r.device_seconds for r in self._records.trials.values()) + running >= 60 * self.spec["minutes"]
 
     def _unfinished(self) -> list[TrialRecord]:

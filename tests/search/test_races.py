@@ -102,7 +102,10 @@ def test_two_claim_one_trial(make_place, monkeypatch, kind, rounds):
     assert [f"w{won.index(True)}" for won in outcome] == owners
 
 
-@pytest.mark.parametrize(("kind", "rounds"), [("local", 200), ("gcs", 200)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("kind", "rounds"), [("local", 200), ("gcs", 50), pytest.param("gcs", 200, marks=SLOW)])
 def test_two_take_over_one_trial(make_place, monkeypatch, kind, rounds):
     """Two observers of a dead owner make exactly one next epoch, and never one after it."""
     place = make_place(kind)
@@ -114,7 +117,7 @@ def test_two_take_over_one_trial(make_place, monkeypatch, kind, rounds):
     assert {2} == {study._records.trials[number].epoch for number in range(rounds)}
 
 
-@pytest.mark.parametrize(("kind", "rounds"), [("local", 100), ("gcs", 100)])
+@pytest.mark.parametrize(("kind", "rounds"), [("local", 100), ("gcs", 25), pytest.param("gcs", 100, marks=SLOW)])
 def test_two_finish_one_trial(make_place, monkeypatch, kind, rounds):
     """A zombie and its successor post at one moment: one result stays and both learn which."""
     place = make_place(kind)

@@ -219,16 +219,17 @@ def test_study_of_failures_comes_to_nothing(open_study):
 
 
 def test_running_trials_use_the_budget(open_study, clock):
-    """Between two looks, running trials are taken to have used the time that passed."""
-    study = open_study(dataclasses.replace(SPEC, minutes=1.0), beat_seconds=1000.0)
-    study.claim_next("w", suggest)
-    study.refresh()
-    study._renewed = (clock.now, 10.0)  # a look that took 10 s is not repeated soon
-    clock.now += 59
-    assert 1 == study.claim_next("w", suggest).number
+    """What a running trial has not told yet counts as well, up to the moment somebody wants to start another."""
+    study, other = (open_study(dataclasses.replace(SPEC, minutes=1.0)) for _ in range(2))
+    claim = study.claim_next("w", suggest)
+    study.beat(claim, 1, (), 20.0, store=study.store)
+    other.refresh()
+    clock.now += 39
+    assert 1 == other.claim_next("w", suggest).number
     clock.now += 2
 
-    assert study.claim_next("w", suggest) is None
+    assert other.claim_next("w", suggest) is None
+    assert not other.is_finished()
 
 
 def test_absent_study_is_told(root):

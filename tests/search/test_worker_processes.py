@@ -13,7 +13,7 @@ from tests.search import toy
 from tests.search.processes import finish, lines, problems, run_worker, start_worker
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=60.0):
     """Wait until a condition holds; return how long that took."""
     start = time.monotonic()
     while not condition():
