@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (BASE, KERAS, TORCH)
 """Targets of `images/Dockerfile`, in the order in which they are built."""
 TAG_VARIABLE = "IMAGE_TAG"
-"""Environment variable with the tag, or with `sha256:...`; CI sets it where the commit is not in a git checkout."""
+"""Environment variable with the tag, for where there is no git checkout to ask for the commit."""
 PINNED = re.compile(r"[^@\s]+(@sha256:[0-9a-f]{64}|:[0-9a-f]{12,40})")
 """Full image names that never change their content: by digest, or by commit."""
 _CONTENT = ("components", "images", "pyproject.toml", ".dockerignore")
