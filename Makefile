@@ -10,7 +10,7 @@ export UV_NO_PROGRESS := 1
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test stress lint compile images push digest sign test-images deploy undeploy preflight submit schedule clean
+.PHONY: help setup lock run test stress lint compile bench images push digest sign test-images deploy undeploy preflight submit schedule clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ lint: setup ## Check style, imports and common mistakes
 
 compile: setup ## Write the YAML to upload in the Kubeflow UI (CLUSTER=gke)
 	$(PY) -m pipelines compile --cluster $(CLUSTER)
+
+bench: setup ## Measure speed side by side with the tutorial loops (ARGS="--only mlp")
+	$(PY) -m benchmarks $(ARGS)
 
 test-images: setup ## Build the images on a stand-in base with podman and run the quick start in them (as root)
 	$(PYTEST) tests/images/check_images.py
