@@ -279,7 +279,9 @@ class _Program:
     def reset(self, seed: int) -> None:
         """Start a training: fresh weights and optimizer."""
         for number, variable in enumerate(self._network.trainable_variables):
-            initial = keras.initializers.GlorotUniform(seed=seed * 10 + number) if len(variable.shape) > 1 else "zeros"
+            # Keras takes 32 bits.
+            own = (10 * seed + number) % (2**31 - 1)
+            initial = keras.initializers.GlorotUniform(seed=own) if len(variable.shape) > 1 else "zeros"
             variable.assign(keras.initializers.get(initial)(variable.shape))
         for variable, values in zip(self._optimizer.variables, self._fresh_slots, strict=True):
             variable.assign(values)

@@ -72,6 +72,7 @@ RECIPE: dict[str, Value] = {
 """What the described space leaves fixed; its batch size follows from the device and the number of examples."""
 
 WARMUP_FRACTION = 0.2
+VALIDATION_BATCH = 512
 MAX_SHIFT_FRACTION = 0.08
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -162,6 +163,8 @@ class Trainer:
             )
         torch.set_num_threads(num_usable_cores())
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # Shapes do not change from step to step, so trying the convolution algorithms once pays.
+        torch.backends.cudnn.benchmark = self._device.type == "cuda"
         self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else _cpu_has_bfloat16()
         self._pretrained = _load_pretrained(weights) if weights else {}
         self._image_shape = train_data.images.shape[1:]
@@ -228,7 +231,8 @@ class Trainer:
         model.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in result.weights.items()})
         model.eval()
         save_file(model.state_dict(), native_path, metadata={"architecture": "torchvision.models.resnet18"})
-        examples = self._images.take(self._validation[:64] if len(self._validation) else self._train[:64]).cpu()
+        chosen = self._validation[:64] if len(self._validation) else self._train[:64]
+        examples = self._images.take(torch.from_numpy(chosen).to(self._device)).cpu()
         examples = examples.expand(2, -1, -1, -1) if len(examples) == 1 else examples
         with _quiet_exporter():
             torch.onnx.export(
@@ -314,16 +318,17 @@ class _Training:
         smoothing = float(self._hyperparameters["label_smoothing"])
         num_steps = self._epochs * len(batches)
         self._model.train()
-        for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
+        # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
+        order = torch.from_numpy(self._trainer._train[batches]).to(self._device)
+        for step, numbers in enumerate(order, start=(epoch - 1) * len(batches)):
             factor = learning_rate_factor(step, num_steps, WARMUP_FRACTION)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._hyperparameters["learning_rate"] * factor
-            numbers = self._trainer._train[batch]
             pixels = self._model.normalise(self._trainer._images.take(numbers))
             pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
             with self._autocast():
                 logits = self._model.network(self._model.resize(pixels))
-            labels = self._trainer._labels[torch.from_numpy(numbers).to(self._device, non_blocking=True)]
+            labels = self._trainer._labels[numbers]
             loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -339,9 +344,9 @@ class _Training:
         self._model.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         with torch.inference_mode(), self._autocast():
-            for chunk in np.array_split(numbers, -(-len(numbers) // 512)):
+            for chunk in torch.from_numpy(numbers).to(self._device).split(VALIDATION_BATCH):
                 predicted = self._model(self._trainer._images.take(chunk)).argmax(dim=1)
-                correct += (predicted == self._trainer._labels[torch.from_numpy(chunk).to(self._device)]).sum()
+                correct += (predicted == self._trainer._labels[chunk]).sum()
         return int(correct) / len(numbers)
 
     def _autocast(self) -> contextlib.AbstractContextManager:
@@ -386,11 +391,11 @@ class _Images:
         self._tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device) if fits and not (
             mapped and device.type == "cpu") else None  # fmt: skip
 
-    def take(self, numbers: np.ndarray) -> torch.Tensor:
-        """Return the numbered images (n, H, W, C) uint8 on the device."""
+    def take(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the images (n, H, W, C) uint8 of the numbers (n,) int64, on the device."""
         if self._tensor is None:
-            return torch.from_numpy(self._source[numbers]).to(self._device, non_blocking=True)
-        return self._tensor[torch.from_numpy(numbers).to(self._device, non_blocking=True)]
+            return torch.from_numpy(self._source[numbers.cpu().numpy()]).to(self._device)
+        return self._tensor[numbers]
 
 
 def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:
