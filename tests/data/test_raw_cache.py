@@ -74,7 +74,7 @@ def test_interrupted(tmp_path, source):
         "from tests.data.builders import run_ingest\n"
         "with reporting('ingest'):\n    run_ingest(sys.argv[1], Path(sys.argv[2]), cache=sys.argv[3])"
     )
-    with FileServer(files, bytes_per_second=50_000) as server:
+    with FileServer(files, bytes_per_second=15_000) as server:
         command = [
             sys.executable,
             "-c",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(900)
 TINY = {
     "data_limit": 300,
     "search_trials": 2,
@@ -20,7 +21,7 @@ TINY = {
 }
 
 
-def run(*arguments: str, timeout: float = 280) -> subprocess.CompletedProcess:
+def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pipelines", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -138,14 +139,13 @@ def test_stopped_run_leaves_no_process_and_resumes(tmp_path, sent, code):
     """Ctrl-C or SIGTERM in the middle ends every process within seconds and says how to go on."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    time.sleep(1)
-
-    os.kill(child.pid, sent)
-    _, errors = child.communicate(timeout=30)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        deadline = time.monotonic() + 120
+        while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1)
+        os.kill(child.pid, sent)
+        _, errors = child.communicate(timeout=90)
 
     assert code == child.returncode, errors
     assert f"--out {out}" in errors.strip().splitlines()[-1]
