@@ -118,7 +118,7 @@ def test_models_learn_where_it_is_good(algorithm):
     """From forty noisy results, the median suggestion lies nearer to the best rate than random ones do."""
     trials = make_history(DESCRIBED, 40, objective=near_hundredth)
     sampler = make_sampler("resnet18", algorithm, DESCRIBED, 0)
-    distances = [abs(np.log10(sampler.suggest(40 + i, trials)["rate"]) + 2) for i in range(9)]
+    distances = [abs(np.log10(sampler.suggest(40 + i, trials)["rate"]) + 2) for i in range(5)]
 
     assert np.median(distances) < 0.25  # of random ones it is 0.5
 
@@ -126,12 +126,12 @@ def test_models_learn_where_it_is_good(algorithm):
 def test_running_trials_keep_the_next_ones_away():
     """Workers that ask one after another, without results in between, get different suggestions."""
     trials = make_history(DESCRIBED, 30, objective=near_hundredth)
-    for _ in range(6):
+    for _ in range(4):
         values = make_sampler("resnet18", "gp", DESCRIBED, 0).suggest(len(trials), trials)
         trials.append(Trial(number=len(trials), status="running", hyperparameters=values))
     keys = {DESCRIBED.key(t.hyperparameters) for t in trials}
 
-    assert 36 == len(keys)
+    assert 34 == len(keys)
 
 
 def test_lies_alone_are_no_model():
