@@ -1,6 +1,5 @@
 """The MLP's training speed against the loop of Keras's own tutorial; loads TensorFlow."""
 
-import functools
 import tempfile
 import time
 from pathlib import Path
@@ -50,10 +49,9 @@ def measure(options: Options) -> list[Row]:
     def theirs() -> float:
         return len(scaled) / seconds(lambda: tutorial.fit(scaled, labels[part], batch_size=32, epochs=1, verbose=0))
 
-    mine, keras_fit = interleaved(options.repeats, ours, theirs)
-    peak = [_peak_flops() for _ in range(options.repeats)]
+    mine, keras_fit, peak = interleaved(options.repeats, ours, theirs, _peak_flops)
     weights = sum(np.prod(v.shape) for v in program._network.trainable_variables if len(v.shape) > 1)
-    share = [100 * 6 * weights * rate / max(peak) for rate in mine]
+    share = [100 * 6 * weights * rate / most for rate, most in zip(mine, peak, strict=True)]
     fresh = [
         seconds(lambda n=n: trainer.fit(HYPERPARAMETERS | {"units_1": 500 - n}, epochs=1, seed=0)) for n in range(3)
     ]
@@ -75,8 +73,10 @@ def measure(options: Options) -> list[Row]:
         result = trainer.fit(HYPERPARAMETERS, epochs=1, seed=0)
         trainer.export(result, HYPERPARAMETERS, f"{scratch}/mlp.onnx", f"{scratch}/mlp.keras")
         native = keras.models.load_model(f"{scratch}/mlp.keras")
-        native = functools.partial(native.predict, verbose=0)
-        rows += latency("MLP", f"{scratch}/mlp.onnx", native, "Keras predict", images.shape[1:], 10, options.repeats)
+        native = native.predict_on_batch
+        rows += latency(
+            "MLP", f"{scratch}/mlp.onnx", native, "Keras predict_on_batch", images.shape[1:], 10, options.repeats
+        )
     return rows + (_time_to_target(options, data, trainer) if options.fashion_mnist else [])
 
 
