@@ -62,7 +62,9 @@ def check_engine(out: Path) -> None:
         present = {tag for image in engine.images.list() for tag in image.tags}
     missing = [name for target in TARGETS if (name := image_name(target, load_profile(LOCAL))) not in present]
     if missing:
-        raise ConfigurationError(f"the images must be built first; got no {', '.join(missing)}. Run: make images CLUSTER=local")
+        raise ConfigurationError(
+            f"the images must be built first; got no {', '.join(missing)}. Run: make images CLUSTER=local"
+        )
 
 
 def container_runner(out: Path) -> local.DockerRunner:

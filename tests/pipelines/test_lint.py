@@ -8,7 +8,7 @@ from pipelines.lint import dangling_inputs
 
 @dsl.component(base_image="x", install_kfp_package=False)
 def count(n: int, text: str = "") -> int:
-    return n
+    return n + len(text)
 
 
 @dsl.pipeline(name="graph")
