@@ -221,7 +221,11 @@ def connect(
     endpoint = os.environ.get(ENDPOINT) or api
     in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
     if way == "auto":
-        way = "url" if endpoint else "in-cluster" if in_pod else "port-forward"
+        # A profile's localhost is somebody's port-forward; a pod has none.
+        usable = endpoint and not (
+            in_pod and _is_loopback(urlsplit(endpoint).hostname or "") and ENDPOINT not in os.environ
+        )
+        way = "url" if usable else "in-cluster" if in_pod else "port-forward"
     with ExitStack() as stack:
         forward = None
         if way == "in-cluster":

@@ -79,6 +79,7 @@ def _file_reader(path: Path, name: str) -> Callable[[], str]:
 
 def _identity_token_reader(audience: str) -> Callable[[], str]:
     """Return a source of fresh ID tokens for an Identity-Aware Proxy: Google's last an hour, a run lasts longer."""
+    import google.auth.credentials
     import google.auth.exceptions
     import google.auth.transport.requests
     from google.auth import external_account, impersonated_credentials
@@ -98,7 +99,8 @@ def _identity_token_reader(audience: str) -> Callable[[], str]:
         return credentials.token
 
     try:
-        source, _ = google.auth.default(scopes=scopes)
+        # Scopes come afterwards: with them, default() asks the Resource Manager for the project, which nobody needs here.
+        source = google.auth.credentials.with_scopes_if_required(google.auth.default()[0], scopes)
         if isinstance(source, external_account.Credentials) and source.service_account_email:
             # Workload identity federation, as in CI: the account it stands for mints the ID token.
             account = impersonated_credentials.Credentials(source, source.service_account_email, scopes)

@@ -116,11 +116,10 @@ def test_a_pod_uses_its_own_token(api: FakeKfpApi, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(token))
     named = kfp_client.IN_CLUSTER.format("kubeflow")
-    monkeypatch.setattr(kfp_client, "IN_CLUSTER", api.url + "/{}")
     monkeypatch.setattr(kfp_client, "IN_CLUSTER", api.url)
     api.token = "of-the-pod"
 
-    with connect() as connection:
+    with connect(api="http://localhost:8080") as connection:
         list_pipelines(connection)
         token.write_text("renewed")
         api.token = "renewed"
@@ -128,52 +127,95 @@ def test_a_pod_uses_its_own_token(api: FakeKfpApi, monkeypatch: pytest.MonkeyPat
     assert "http://ml-pipeline.kubeflow.svc.cluster.local:8888" == named
 
 
-class _TokenEndpoint(BaseHTTPRequestHandler):
-    issued: list[str]
+class _Google(BaseHTTPRequestHandler):
+    """Google's token services: for a service account's key, and for CI's workload identity."""
+
     key: rsa.RSAPrivateKey
+    issued: list[str]
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_POST(self) -> None:
-        from google.auth import jwt
-        from google.auth.crypt import RSASigner
-
         asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        claims = {"aud": "iap-client", "exp": int(time.time()) + 3600, "iat": int(time.time()), "n": len(self.issued)}
-        token = jwt.encode(RSASigner(self.key), claims).decode()
-        self.issued.append(token if "assertion=" in asked else "")
-        body = json.dumps({"id_token": token}).encode()
+        if self.path == "/sts":
+            assert "ci-identity" in asked
+            answer = {"access_token": "federated", "token_type": "Bearer", "expires_in": 3600}
+            answer["issued_token_type"] = "urn:ietf:params:oauth:token-type:access_token"
+        elif self.path.endswith(":generateAccessToken"):
+            assert "Bearer federated" == self.headers["Authorization"]
+            answer = {"accessToken": "account", "expireTime": "2099-01-01T00:00:00Z"}
+        elif self.path.endswith(":generateIdToken"):
+            assert "Bearer account" == self.headers["Authorization"]
+            answer = {"token": self.id_token(json.loads(asked)["audience"])}
+        else:
+            assert "assertion=" in asked
+            answer = {"id_token": self.id_token("iap-client")}
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(json.dumps(answer).encode())
+
+    def id_token(self, audience: str) -> str:
+        from google.auth import jwt
+        from google.auth.crypt import RSASigner
+
+        claims = {"aud": audience, "exp": int(time.time()) + 3600, "iat": int(time.time())}
+        self.issued.append(jwt.encode(RSASigner(self.key), claims).decode())
+        return self.issued[-1]
 
 
-def test_an_identity_aware_proxy_lets_in(api: FakeKfpApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With IAP's client id, Google's token service turns a service account into the bearer token."""
+@pytest.fixture
+def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, dict]]:
+    """Google's token services on loopback, and the credential files of a service account and of CI that name them."""
     key = rsa.generate_private_key(65537, 2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _TokenEndpoint.issued, _TokenEndpoint.key = [], key
-    server = HTTPServer(("127.0.0.1", 0), _TokenEndpoint)
+    _Google.key, _Google.issued = key, []
+    server = HTTPServer(("127.0.0.1", 0), _Google)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    account = {"type": "service_account", "client_email": "ci@project.iam.gserviceaccount.com", "project_id": "project"}
-    account |= {"private_key": pem.decode(), "token_uri": f"http://127.0.0.1:{server.server_port}/token"}
-    (tmp_path / "account.json").write_text(json.dumps(account))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    url = f"http://127.0.0.1:{server.server_port}"
+    (tmp_path / "subject").write_text("ci-identity")
+    account = "ci@project.iam.gserviceaccount.com"
+    monkeypatch.setattr("google.auth.iam._IAM_IDTOKEN_ENDPOINT", f"{url}/{{}}:generateIdToken")
     monkeypatch.setenv("KF_PIPELINES_IAP_OAUTH2_CLIENT_ID", "iap-client")
     monkeypatch.setattr(
-        FakeKfpApi, "token", property(lambda _: _TokenEndpoint.issued[-1], lambda *_: None), raising=False
+        FakeKfpApi,
+        "token",
+        property(lambda _: _Google.issued[-1] if _Google.issued else "none", lambda *_: None),
+        raising=False,
     )
-    try:
-        with connect(api=api.url) as connection:
-            list_pipelines(connection)
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield {
+        "service account": {
+            "type": "service_account",
+            "client_email": account,
+            "project_id": "project",
+            "private_key": pem.decode(),
+            "token_uri": f"{url}/token",
+        },
+        "workload identity": {
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/github",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": f"{url}/sts",
+            "service_account_impersonation_url": f"{url}/v1/projects/-/serviceAccounts/{account}:generateAccessToken",
+            "credential_source": {"file": str(tmp_path / "subject")},
+        },
+    }
+    server.shutdown()
+    server.server_close()
 
-    assert 1 == len(_TokenEndpoint.issued)
-    assert _TokenEndpoint.issued[0].count(".") == 2
+
+@pytest.mark.parametrize("kind", ["service account", "workload identity"])
+def test_an_identity_aware_proxy_lets_in(
+    api: FakeKfpApi, google: dict[str, dict], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    """With IAP's client id, Google's token services turn the environment's identity into the bearer token, once."""
+    (tmp_path / "credentials.json").write_text(json.dumps(google[kind]))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "credentials.json"))
+
+    with connect(api=api.url) as connection:
+        list_pipelines(connection)
+    assert [1, 2] == [len(_Google.issued), len(api.requests)]
 
 
 def test_credentials_that_cannot_mint_an_id_token_say_what_to_do(
@@ -245,9 +287,9 @@ def test_sigterm_ends_the_command_and_its_port_forward(api: FakeKfpApi, kubectl:
     polled = threading.Event()
     api.after_poll(1, polled.set)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    assert polled.wait(120)
+    assert polled.wait(200)
     process.terminate()
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=80)[1]
 
     assert 143 == process.returncode
     assert 1 == said.count("ERROR 143 submit: the command was asked to stop")
