@@ -5,6 +5,7 @@ Imports neither TensorFlow nor scikit-optimize: `make_sampler` loads the one tha
 
 import abc
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -15,9 +16,13 @@ from components.errors import ParameterError
 from components.parameters import MLP_ALGORITHMS, RESNET18_ALGORITHMS
 from components.search.space import Space, Value
 from components.search.trial import Trial
+from components.search.views import unit_matrix
 
 ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
 """What `search_<approach>_algorithm` may be; the default comes first."""
+
+NEAR = 0.02
+"""Share of a parameter's range within which a model's proposal repeats what was tried: it would only measure the noise."""
 
 MAX_GRID = 20_000
 """A space with at most so many settings is searched exhaustively for one that was not tried yet."""
@@ -54,13 +59,16 @@ class History:
     def of(cls, space: Space, number: int, trials: Sequence[Trial], reused: Sequence[Trial]) -> Self:
         """Sort the trials out, independent of the order they are given in.
 
-        A pruned trial counts with the score it reached. One that diverged or failed counts as bad as the worst scored
-        one: low enough to be avoided, not so low that the differences between the good ones drown.
+        A pruned trial counts with the score it reached, plus what completed ones gained after the same epoch, but as no
+        better than the best of them: its own score would say that few epochs are bad, not that its hyperparameters are.
+        A trial that diverged or failed counts as bad as the worst scored one: low enough to be avoided, not so low that
+        the differences between the good ones drown.
         """
         own = sorted((t for t in trials if t.number != number), key=lambda t: t.number)
         earlier = sorted(reused, key=lambda t: (t.reused_from, t.number))
         finished = [t for t in (*earlier, *own) if t.is_finished]
-        scores = [_score(t) for t in finished]
+        completed = [t for t in finished if t.status == "completed" and _score(t) is not None]
+        scores = [_told_score(t, completed) for t in finished]
         worst = min((s for s in scores if s is not None), default=0.0)
         told = tuple((t.hyperparameters, worst if s is None else s) for t, s in zip(finished, scores, strict=True))
         ongoing = tuple(t.hyperparameters for t in own if not t.is_finished)
@@ -71,6 +79,15 @@ def _score(trial: Trial) -> float | None:
     """The score a sampler may trust; None for a trial that went wrong."""
     usable = trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
     return float(trial.score) if usable else None
+
+
+def _told_score(trial: Trial, completed: list[Trial]) -> float | None:
+    """The score that the trial would probably have reached with all its epochs; None for a trial that went wrong."""
+    reached, epoch = _score(trial), len(trial.scores)
+    later = [max(t.scores) - max(t.scores[:epoch]) for t in completed if len(t.scores) > epoch]
+    if reached is None or trial.status != "pruned" or epoch == 0 or not later:
+        return reached
+    return max(reached, min(reached + statistics.median(later), max(t.score for t in completed)))
 
 
 class HistorySampler(abc.ABC):
@@ -98,12 +115,23 @@ class HistorySampler(abc.ABC):
         if number == len(self.seeds) and self.space.key(defaults) not in history.seen:
             return defaults
         proposed, rank = self.propose(number, history)
-        if proposed is not None and self.space.key(proposed) not in history.seen:
+        is_new = proposed is not None and self.space.key(proposed) not in history.seen
+        if is_new and (rank is None or not any(self._are_near([proposed], history))):
             return proposed
         candidates = unseen(self.space, history.seen, self.rng(number), count=256)
         if not candidates:  # everything was tried
             return proposed if proposed is not None else defaults
-        return candidates[0] if rank is None else candidates[int(np.argmin(rank(candidates)))]
+        if rank is None:
+            return candidates[0]
+        apart = [c for c, is_near in zip(candidates, self._are_near(candidates, history), strict=True) if not is_near]
+        candidates = apart or candidates
+        return candidates[int(np.argmin(rank(candidates)))]
+
+    def _are_near(self, candidates: list[dict[str, Value]], history: History) -> np.ndarray:
+        """Return (n,) bool: whether a setting was tried that differs by at most `NEAR` in every parameter."""
+        tried = [*(values for values, _ in history.told), *history.ongoing]
+        asked, known = (np.nan_to_num(unit_matrix(self.space, rows), nan=-1.0) for rows in (candidates, tried))
+        return (np.abs(asked[:, None] - known).max(-1) <= NEAR).any(-1)
 
     @abc.abstractmethod
     def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, "Rank | None"]:

@@ -11,6 +11,7 @@ from components.search import samplers
 from components.search.samplers import ALGORITHMS, History, make_sampler, unseen
 from components.search.space import Parameter, Space
 from components.search.trial import Trial
+from components.search.views import unit_matrix
 
 DESCRIBED = Space(
     (
@@ -205,6 +206,37 @@ def test_history_tells_failures_as_the_worst_score():
 
     assert (({"rate": 0.0}, 0.4), ({"rate": 0.1}, 0.4), ({"rate": 0.2}, 0.4)) == history.told
     assert ({"rate": 0.3}, {"rate": 0.4}) == history.ongoing
+
+
+def test_a_pruned_trial_is_told_with_what_others_gained_later():
+    """A short training is not mistaken for bad hyperparameters, nor made better than the best full one."""
+    curves = [
+        ("completed", (0.5, 0.6, 0.9)),
+        ("completed", (0.5, 0.7, 0.8)),
+        ("pruned", (0.4,)),
+        ("pruned", (0.6, 0.7)),
+    ]
+    trials = [
+        Trial(number=i, status=status, hyperparameters={"rate": i / 10}, score=max(scores), scores=scores)
+        for i, (status, scores) in enumerate(curves)
+    ]
+    space = Space((Parameter(name="rate", low=0.0, high=1.0, default=0.5),))
+    told = [score for _, score in History.of(space, 9, trials, []).told]
+
+    np.testing.assert_allclose([0.9, 0.8, 0.4 + 0.35, 0.7 + 0.2], told)
+    assert 0.4 == History.of(space, 9, trials[2:3], []).told[0][1]
+
+
+def test_a_model_does_not_repeat_itself_with_a_hair_of_difference():
+    """What a model proposes next to a tried setting would only measure the noise: something apart is tried."""
+    trials = make_history(DESCRIBED, 20, objective=near_hundredth)
+    sampler = make_sampler("resnet18", "gp", DESCRIBED, 0)
+    proposed = sampler.suggest(21, trials)
+    nudged = {**proposed, "decay": DESCRIBED.parameters[2].conform(proposed["decay"] * 1.001)}
+    again = sampler.suggest(21, [*trials, Trial(number=20, status="running", hyperparameters=nudged)])
+    distance = np.abs(np.diff(np.nan_to_num(unit_matrix(DESCRIBED, [nudged, again])), axis=0)).max()
+
+    assert distance > 0.02
 
 
 def test_unseen_finds_the_last_setting_of_a_small_space():
