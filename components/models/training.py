@@ -2,7 +2,7 @@
 
 Rule: a replicate trains for the schedule the study compared trials on (`search_epochs`) and keeps the epoch with the
 best validation accuracy, as a trial does. Validation examples do not join the training: without them neither the best
-epoch nor the best replicate could be told, and a gain was not measurable (docs/benchmarks.md).
+epoch nor the best replicate could be told.
 """
 
 import importlib.metadata
