@@ -115,5 +115,6 @@ def promote_step(
     )
     Path(summary_path).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     keep_result(run, SUMMARY, Path(summary_path))
-    lines = [f"- **{name}**: {part['champion']['decision']}" for name, part in summary["datasets"].items()]
+    champions = {name: part["champion"] for name, part in summary["datasets"].items()}
+    lines = [f"- **{name}**: {c['decision']}. {c['reason']}" for name, c in champions.items()]
     Path(overview_path).write_text("# Champions\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
