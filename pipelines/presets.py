@@ -14,7 +14,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The whole way in minutes on a laptop, on the generated sample where no dataset is named.
     "quickstart": {
         "search_trials": 4,
-        "search_epochs": 4,
+        "search_epochs": 3,
         "search_minutes": 10.0,
         "train_replicates": 2,
     },
