@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from components.errors import TerminatedError, one_line, reporting
@@ -38,6 +39,15 @@ def _announce(event: str, name: str, **values: Any) -> None:
         line = json.dumps({"event": event, "step": name, "time": time.time(), **values}) + "\n"
         with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write of one line: appends do not mix
             file.write(line)
+
+
+def save_metadata(*artifacts: Any) -> None:
+    """Write the metadata of metrics artifacts into their files too.
+
+    The UI reads the metadata. Without a file, kfp.local takes the whole cached step for lost and runs it again.
+    """
+    for artifact in artifacts:
+        Path(artifact.path).write_text(json.dumps(artifact.metadata, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager

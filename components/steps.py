@@ -119,7 +119,7 @@ def train_mlp(
     metrics: Output[Metrics],
 ):
     """Re-train the study's best MLP with several seeds and export it as ONNX."""
-    from components.runtime import step
+    from components.runtime import save_metadata, step
 
     with step("train-mlp", train_data):
         from components.models import mlp
@@ -128,6 +128,7 @@ def train_mlp(
         described = train_step(mlp, train_data.path, run, train, model.path)
     model.metadata.update(described)
     metrics.metadata.update(described)
+    save_metadata(metrics)
 
 
 @_component
@@ -139,7 +140,7 @@ def train_resnet18(
     metrics: Output[Metrics],
 ):
     """Re-train the study's best ResNet18 with several seeds and export it as ONNX."""
-    from components.runtime import step
+    from components.runtime import save_metadata, step
 
     with step("train-resnet18", train_data):
         from components.models import resnet18
@@ -148,6 +149,7 @@ def train_resnet18(
         described = train_step(resnet18, train_data.path, run, train, model.path)
     model.metadata.update(described)
     metrics.metadata.update(described)
+    save_metadata(metrics)
 
 
 @_component
@@ -160,7 +162,7 @@ def evaluate(
 ):
     """Run the exported ONNX on the held-out images, nothing else."""
     from components.evaluation.step import evaluate_step
-    from components.runtime import step
+    from components.runtime import save_metadata, step
 
     with step(f"evaluate {model.metadata.get('approach', '')}", test_data):
         logged = evaluate_step(model.path, test_data.path, evaluation.path)
@@ -168,6 +170,7 @@ def evaluate(
     metrics.metadata.update(logged.metrics)
     classification.log_confusion_matrix(logged.classes, logged.confusion_matrix)
     classification.log_roc_curve(logged.false_positive_rates, logged.true_positive_rates, logged.thresholds)
+    save_metadata(metrics, classification)
 
 
 @_component

@@ -16,6 +16,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "search_trials": 4,
         "search_epochs": 3,
         "search_minutes": 10.0,
+        # Two datasets at a time keep two cores busy; more workers would only load more frameworks.
+        "search_workers": 1,
         "train_replicates": 2,
     },
     # The defaults of the pipeline's signature, on the published sources.

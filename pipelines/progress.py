@@ -98,34 +98,3 @@ class Progress:
         for name, text in self._studies.items():
             table.add_row(f"study {name.removeprefix('local-')}", text, "")
         return table
-
-
-def show_result(out: Path, seconds: float) -> None:
-    """Print the result table and where the report is.
-
-    Args:
-        out: The run's folder.
-        seconds: How long it took.
-    """
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    table = Table(box=None, pad_edge=False)
-    for column in ("dataset", "approach", "accuracy", "95 % interval", "macro F1", "search s", "train s"):
-        table.add_column(column, justify="left" if column in ("dataset", "approach") else "right")
-    for name, part in summary["datasets"].items():
-        for approach, figures in part["approaches"].items():
-            low, high = figures["accuracy_ci95"]
-            spent = figures["device_seconds"]
-            table.add_row(
-                name,
-                approach,
-                f"{figures['accuracy']:.4f}",
-                f"{low:.4f} to {high:.4f}",
-                f"{figures['macro_f1']:.4f}",
-                f"{spent['search']:.0f}",
-                f"{spent['train']:.0f}",
-            )
-    output = Console(highlight=False)
-    output.print(table)
-    for name, part in summary["datasets"].items():
-        output.print(f"{name}: {part['comparison']['verdict']}", soft_wrap=True, markup=False)
-    output.print(f"finished in {seconds:.0f} s; report: {out / 'report.html'}", soft_wrap=True, markup=False)

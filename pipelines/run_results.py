@@ -1,10 +1,11 @@
-"""What a run on the cluster leaves: its headline figures, its verdict and its report, read from the study root."""
+"""What a run leaves: its headline figures, its verdict and its report, read from the study root."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -46,15 +47,21 @@ def report_link(study_root: str, run_id: str) -> str:
 
 def show(summary: dict[str, Any], study_root: str, run_id: str) -> None:
     """Print the headline figures, the verdicts and where the report is."""
+    show_figures(summary)
+    click.echo(f"report: {report_link(study_root, run_id)}")
+
+
+def show_figures(summary: dict[str, Any]) -> None:
+    """Print the headline figures and the verdicts, in whole lines whatever the terminal's width."""
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column in COLUMNS[:2] else "right")
+        table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)
     for row in headline_rows(summary):
         table.add_row(*row)
-    output = Console(highlight=False)
-    output.print(table)
-    for line in (*verdicts(summary), f"report: {report_link(study_root, run_id)}"):
-        output.print(line, soft_wrap=True, markup=False)
+    output = Console(highlight=False, soft_wrap=True)
+    output.print(table, crop=False, overflow="ignore")
+    for line in verdicts(summary):
+        output.print(line, markup=False)
 
 
 def headline_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -64,7 +71,7 @@ def headline_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
             dataset,
             approach,
             f"{figures['accuracy']:.4f}",
-            "{:.4f} to {:.4f}".format(*figures["accuracy_ci95"]),
+            "{:.4f}-{:.4f}".format(*figures["accuracy_ci95"]),
             f"{figures['macro_f1']:.4f}",
             f"{figures['device_seconds']['search']:.0f}",
             f"{figures['device_seconds']['train']:.0f}",
@@ -77,8 +84,8 @@ def headline_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 def verdicts(summary: dict[str, Any]) -> list[str]:
     """Return one sentence per dataset: the comparison's verdict and the champion decision."""
     return [
-        f"{dataset}: {part['comparison']['verdict']} Champion: {part['champion']['decision']}."
-        for dataset, part in summary["datasets"].items()
+        f"{part['comparison']['verdict']} Champion: {part['champion']['decision']}."
+        for part in summary["datasets"].values()
     ]
 
 

@@ -71,14 +71,16 @@ def test_run_is_quiet(finished):
 
 
 def test_run_again_resumes(finished):
-    """Started again without other flags, the run keeps every trial and ends well."""
+    """Started again without other flags, the run keeps every trial, reuses every finished training and ends well."""
     out, _ = finished
     before = {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
+    trained = {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
 
     again = run("run", "--out", str(out))
 
     assert 0 == again.returncode, again.stderr
     assert before == {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
+    assert trained == {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
 
 
 def test_bad_parameters_are_reported_together_at_once(tmp_path):

@@ -458,10 +458,10 @@ def test_the_figures_are_printed_and_given_as_json(
         result["state"],
         result["summary"]["datasets"]["fashion-mnist"]["approaches"]["resnet18"]["accuracy"],
     )
-    assert "fashion-mnist  resnet18    0.9100  0.9000 to 0.9200    0.9000       120       30" in shown
-    assert "fashion-mnist: ResNet18 is better by 1.00 points. Champion: better." in shown
+    assert "fashion-mnist  resnet18    0.9100  0.9000-0.9200    0.9000       120       30" in shown
+    assert "ResNet18 is better by 1.00 points. Champion: better." in shown
     assert f"https://storage.cloud.google.com/bucket/fashion-tuning/runs/{run_id}/report.html" in shown
-    assert "| fashion-mnist | mlp | 0.9000 | 0.8900 to 0.9100 | 0.9000 | 120 | 30 |" in markdown.read_text()
+    assert "| fashion-mnist | mlp | 0.9000 | 0.8900-0.9100 | 0.9000 | 120 | 30 |" in markdown.read_text()
 
 
 def test_a_refused_champion_fails_where_that_is_asked_for(tmp_path: Path) -> None:
