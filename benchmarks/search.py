@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from components.models import mlp
+from components.search.keras_sampler import from_hyperparameters, to_hyperparameters
 from components.search.pruning import should_prune
 from components.search.samplers import make_sampler
 from components.search.skopt_sampler import dimensions, from_point
@@ -149,12 +150,40 @@ def gp_minimize(run: Run) -> None:
     minimize(loss, dimensions(SPACE), n_calls=10 * NUM_TRIALS, random_state=run.seed, acq_optimizer="sampling")
 
 
+def tuner_search(run: Run) -> None:
+    """Search with Keras Tuner's own loop, `BayesianOptimization(...).search()`, without pruning."""
+    import tempfile
+
+    import keras_tuner
+
+    class Tuner(keras_tuner.BayesianOptimization):
+        def run_trial(self, trial: Any, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+            try:
+                values = from_hyperparameters(SPACE, trial.hyperparameters.values)
+                return {"score": run.train(values).score or 0.0}
+            except Exhausted as error:
+                # Any other exception is a failed trial to Keras Tuner.
+                raise keras_tuner.errors.FatalError("the budget is spent") from error
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = Tuner(
+            objective=keras_tuner.Objective("score", direction="max"),
+            max_trials=10 * NUM_TRIALS,
+            hyperparameters=to_hyperparameters(SPACE),
+            seed=run.seed + 1,  # it takes 0 for "none given"
+            directory=folder,
+        )
+        with contextlib.suppress(keras_tuner.errors.FatalError):
+            tuner.search(verbose=0)
+
+
 METHODS: dict[str, Callable[[Run], None]] = {
     "random search": ours("mlp", "random", pruning=False),
     "random search, pruning": ours("mlp", "random", pruning=True),
     "Keras Tuner bayesian, pruning (mlp default)": ours("mlp", "bayesian", pruning=True),
     "skopt gp, pruning (resnet18 default)": ours("resnet18", "gp", pruning=True),
     "Optuna TPE, successive halving": optuna_tpe,
+    "Keras Tuner tuner.search": tuner_search,
     "skopt gp_minimize": gp_minimize,
 }
 
@@ -193,7 +222,7 @@ def real(data_dir: Path, num_images: int) -> Objective:
 
     with tempfile.TemporaryDirectory() as folder:
         train_dir, test_dir, report_dir = (Path(folder) / name for name in ("train", "test", "report"))
-        settings = DataSettings.from_dict({"limit": num_images, "validation_fraction": 0.3})
+        settings = DataSettings(limit=num_images, validation_fraction=0.3)
         ingest(
             f"fashion-mnist={data_dir}",
             settings=settings,

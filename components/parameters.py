@@ -182,6 +182,7 @@ class SearchSettings(_Settings):
         resnet18_algorithm: One of `RESNET18_ALGORITHMS`.
         space: One of `SPACES`.
         seed: Seed of the sampler and of the trials.
+        weights: URI of ImageNet weights for ResNet18, the final training's: trials start from what the winner starts from.
     """
 
     trials: int
@@ -194,6 +195,7 @@ class SearchSettings(_Settings):
     resnet18_algorithm: str
     space: str
     seed: int
+    weights: str = ""
 
     def algorithm(self, approach: str) -> str:
         """Return the search algorithm of `mlp` or `resnet18`."""
@@ -266,7 +268,7 @@ class RunParameters:
     @property
     def search(self) -> SearchSettings:
         """The part that search workers need."""
-        return SearchSettings(**self._part("search_", SearchSettings))
+        return SearchSettings(**self._part("search_", SearchSettings) | {"weights": self.values["train_weights"]})
 
     @property
     def train(self) -> TrainSettings:

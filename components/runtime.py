@@ -16,6 +16,9 @@ from components.errors import TerminatedError, one_line, reporting
 EVENTS_VARIABLE = "FASHION_TUNING_EVENTS"
 """Names the file to which a local run's steps report when they start and end."""
 
+COMMIT_VARIABLE = "FASHION_TUNING_COMMIT"
+"""Names the commit of the code; set by the images and by a local run, shown in the report."""
+
 
 def set_up_logging() -> None:
     """Send the project's log to stderr in its own format, whatever the surrounding runner did to the root logger."""

@@ -187,13 +187,14 @@ def report(
 ):
     """Compare the approaches per dataset: one HTML page, one summary."""
     from components.evaluation.step import paths, report_step
-    from components.runtime import step
+    from components.runtime import save_metadata, step
 
     with step("report"):
         evaluations = paths(evaluations_mlp, evaluations_resnet18)
         inputs = (evaluations, paths(ingest_reports), paths(test_data))
         logged = report_step(run, *inputs, html.path, summary.path, overview.path)
     metrics.metadata.update(logged)
+    save_metadata(metrics)
 
 
 @_component

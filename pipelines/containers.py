@@ -44,8 +44,6 @@ PASSED_ON = (
 USER = 65532
 """Whom the steps run as where the caller is root."""
 STOP_SECONDS = 10
-NO_FILE = ("system.Metrics", "system.ClassificationMetrics")
-"""Artifacts that live in their metadata only."""
 
 _running: dict[str, Any] = {}
 _stopping = threading.Event()
@@ -223,9 +221,7 @@ def _missing_outputs(command: list[str]) -> list[str]:
         # kfp's executor writes the parameters into this one file.
         promised = [outputs["outputFile"]]
     for artifacts in outputs.get("artifacts", {}).values():
-        for artifact in artifacts["artifacts"]:
-            if artifact.get("type", {}).get("schemaTitle") not in NO_FILE:
-                promised.append(artifact["uri"])
+        promised += [artifact["uri"] for artifact in artifacts["artifacts"]]
     return [path for path in promised if path and not Path(path).exists()]
 
 

@@ -19,7 +19,7 @@ from components.data.dataset_name import check_source, parse_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
-from components.runtime import EVENTS_VARIABLE
+from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
 from pipelines.presets import PRESETS, default_parameters, run_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,6 +144,8 @@ def _write_inputs(out: Path, parameters: dict[str, Any], containers: bool) -> No
 
 
 def _environment(out: Path, debug: bool) -> dict[str, str]:
+    from pipelines.images import image_tag
+
     # kfp.local runs two loop iterations at a time, so each process gets half of the machine.
     threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
     environment = os.environ | {
@@ -153,6 +155,7 @@ def _environment(out: Path, debug: bool) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         RUN_ID_VARIABLE: "local",
         EVENTS_VARIABLE: str(out / "events.jsonl"),
+        COMMIT_VARIABLE: image_tag(needed=False),
     }
     # Two dozen processes import TensorFlow or torch: 6 s each with bytecode, 15 s without.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

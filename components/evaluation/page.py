@@ -21,10 +21,10 @@ from components.evaluation.tables import (
     seeds_sentence,
 )
 from components.evaluation.text import approach_name, clean, duration, percent, size
+from components.runtime import COMMIT_VARIABLE
 from components.search.trial import Ledger
 from components.search.views import hyperparameter_names, is_scored
 
-COMMIT_VARIABLE = "FASHION_TUNING_COMMIT"
 NUM_BEST_TRIALS = 8
 NUM_QUARANTINED = 20
 SPLITS = ("train", "validation", "test")

@@ -1,15 +1,22 @@
 """The evaluate, report and promote steps: artifacts come as directories, figures leave for the Kubeflow UI."""
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from components.errors import FashionTuningError
 from components.evaluation.champion import promote
 from components.evaluation.evaluate import evaluate
 from components.evaluation.report import write_report
 from components.evaluation.run_results import REPORT, SUMMARY, keep_result
 from components.evaluation.ui_metrics import UiMetrics, ui_metrics
+from components.search.checkpoints import Checkpoints
+from components.search.records import REPLICATES
+from components.stores import open_store
+
+log = logging.getLogger(__name__)
 
 
 def paths(*collected: Iterable[Any]) -> list[Path]:
@@ -92,7 +99,7 @@ def promote_step(
     summary_path: str,
     overview_path: str,
 ) -> None:
-    """Let each dataset's winner challenge its champion, and write the final summary.
+    """Let each dataset's winner challenge its champion, write the final summary, and drop what only a retry would need.
 
     Args:
         run: `study_root` and `parameters` as the plan fixed them; champions are kept under the study root.
@@ -118,3 +125,14 @@ def promote_step(
     champions = {name: part["champion"] for name, part in summary["datasets"].items()}
     lines = [f"- **{name}**: {c['decision']}. {c['reason']}" for name, c in champions.items()]
     Path(overview_path).write_text("# Champions\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    _drop_checkpoints(run["study_root"], model_dirs)
+
+
+def _drop_checkpoints(study_root: str, model_dirs: list[Path]) -> None:
+    """Delete the checkpoints of the final trainings: their models are artifacts by now."""
+    for model_dir in model_dirs:
+        study = json.loads((model_dir / "model.json").read_text(encoding="utf-8"))["study"]
+        try:
+            Checkpoints(open_store(study_root) / study / REPLICATES).clear()
+        except FashionTuningError as error:
+            log.warning("checkpoints of study %s's final training are kept: %s", study, error)

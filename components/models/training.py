@@ -24,6 +24,7 @@ from components.models.contract import FitResult, State, Trainer, TrialDivergedE
 from components.models.measures import PARITY_TOLERANCE
 from components.parameters import TrainSettings
 from components.search.checkpoints import Checkpoints
+from components.search.records import REPLICATES
 from components.search.trial import Ledger, Trial
 from components.search.views import trials_csv
 
@@ -121,7 +122,7 @@ def _train_replicates(
                 "weights": settings.weights,
                 "data_hash": data.info.content_hash,
             }
-            saved = checkpoints(f"replicates/{seed}", binding=binding)
+            saved = checkpoints(f"{REPLICATES}/{seed}", binding=binding)
         try:
             replicates.append(_train_replicate(trainer, best, settings.epochs, seed, saved))
         except (TrialDivergedError, TrialOutOfMemoryError) as error:

@@ -50,7 +50,7 @@ class KerasSampler(HistorySampler):
         if self.algorithm == "bayesian" and history.ongoing and len(history.told) >= NUM_INITIAL:
             oracle.fit_finished()
         values = oracle.populate_space(str(number))["values"]
-        proposed = None if values is None else self._from_oracle(values)
+        proposed = None if values is None else from_hyperparameters(self.space, values)
         fitted = self.algorithm == "bayesian" and hasattr(oracle.gpr, "X_train_")
         return proposed, (lambda candidates: self._confidence_bound(oracle, candidates)) if fitted else None
 
@@ -70,11 +70,6 @@ class KerasSampler(HistorySampler):
         oracle.trials[trial.trial_id] = trial
         oracle._record_values(trial)  # what `create_trial` does apart from saving
         return trial
-
-    def _from_oracle(self, values: dict) -> dict[str, Value]:
-        return self.space.conform(
-            {p.name: _decode(p, values[p.name]) for p in self.space.parameters if p.name in values}
-        )
 
     def _confidence_bound(self, oracle: "_BayesianOracle", candidates: list[dict[str, Value]]) -> np.ndarray:
         """The oracle's own acquisition (lower is better) for each candidate."""
@@ -121,6 +116,11 @@ def to_hyperparameters(space: Space) -> keras_tuner.HyperParameters:
                 scopes.enter_context(declared.conditional_scope(parent.name, [_encode(parent, v) for v in allowed]))
             _declare(declared, parameter)
     return declared
+
+
+def from_hyperparameters(space: Space, values: dict) -> dict[str, Value]:
+    """Return what Keras Tuner proposes in the space's own terms, on its grid."""
+    return space.conform({p.name: _decode(p, values[p.name]) for p in space.parameters if p.name in values})
 
 
 def _declare(declared: keras_tuner.HyperParameters, p: Parameter) -> None:

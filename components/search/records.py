@@ -12,7 +12,7 @@ from components.errors import DataError
 from components.search.trial import Trial
 from components.stores import ObjectNotFoundError, Store
 
-SPEC, REUSED, TRIALS = "spec.json", "reused.json", "trials/"
+SPEC, REUSED, TRIALS, REPLICATES = "spec.json", "reused.json", "trials/", "replicates"
 _KEY = re.compile(r"trials/(\d{5,})/(?:(params|result)\.json|(claim|heartbeat)\.(\d{4,})(?:\.json)?|checkpoints/(.+))")
 _READERS = 8
 

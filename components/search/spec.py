@@ -30,6 +30,7 @@ class StudySpec:
         pruning: Whether weak trials are stopped early.
         warm_start: Whether earlier studies are reused.
         seed: Trial `n` is trained with seed `seed + n`.
+        weights: URI of the weights that trials start from; empty where they start from scratch.
         max_failed_fraction: See `MAX_FAILED_FRACTION`.
     """
 
@@ -44,6 +45,7 @@ class StudySpec:
     pruning: bool = True
     warm_start: bool = False
     seed: int = 0
+    weights: str = ""
     max_failed_fraction: float = MAX_FAILED_FRACTION
 
     @classmethod
@@ -61,6 +63,7 @@ class StudySpec:
             pruning=settings.pruning,
             warm_start=settings.warm_start,
             seed=settings.seed,
+            weights=settings.weights if approach.TAKES_WEIGHTS else "",
         )
 
     def to_json(self) -> dict[str, Any]:

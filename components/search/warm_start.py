@@ -58,10 +58,11 @@ def find_reusable(
     space: Space,
     exclude: str,
     epochs: int | None = None,
+    weights: str = "",
 ) -> Reusable:
     """Look through the studies of one root for trials that spare a new study some of its own.
 
-    Trials on the same data with the same space (and number of epochs) are told again, whatever came of them except
+    Trials on the same data with the same space (and number of epochs, and initial weights) are told again, whatever came of them except
     failures. Of other studies of the approach on a dataset of this name only the best hyperparameters are taken, moved
     into the space: what was best on last week's catalogue is a good first guess, its score says nothing any more.
 
@@ -73,6 +74,7 @@ def find_reusable(
         space: The new study's search space.
         exclude: Name of the new study.
         epochs: Most epochs of a trial; None accepts any.
+        weights: What the trials start from; empty for scratch.
 
     Returns:
         What was found, the same for the same studies; nothing where there are none. An unreadable study is skipped.
@@ -81,8 +83,8 @@ def find_reusable(
     guesses: list[tuple[Trial, str]] = []
     for ledger in _earlier(store, approach, dataset, exclude):
         spec = ledger.spec
-        same_epochs = epochs is None or spec.get("epochs") == epochs
-        if spec["data_hash"] == data_hash and spec["space_hash"] == space.content_hash and same_epochs:
+        same_training = (epochs is None or spec.get("epochs") == epochs) and spec.get("weights", "") == weights
+        if spec["data_hash"] == data_hash and spec["space_hash"] == space.content_hash and same_training:
             told += [_renamed(t, ledger) for t in ledger.trials if t.is_finished and t.status != "failed"]
         elif (best := ledger.best()) is not None:
             guesses.append((best, f"{ledger.name}/{best.number}"))

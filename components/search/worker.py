@@ -43,7 +43,7 @@ def run_worker(
     Args:
         study_root: URI of the store that holds the studies.
         name: Of the study; it is created by whoever comes first.
-        approach: Module with `APPROACH`, `SPACES` and `Trainer`.
+        approach: Module with `APPROACH`, `SPACES`, `TAKES_WEIGHTS` and `Trainer`.
         train_data: What to train on. Loaded onto the device only if a trial is left to train.
         settings: Budget and algorithm.
         worker: Shown with the trials; need not be unique.
@@ -93,6 +93,7 @@ def _warm_start(study: Study, root: Store) -> dict[str, Any]:
             space=study.space,
             exclude=study.name,
             epochs=study.spec["epochs"],
+            weights=study.spec["weights"],
         ).to_json()
 
     reused = study.reuse(find)
@@ -169,5 +170,7 @@ class _Worker:
 
     def _make_trainer(self) -> Trainer:
         if self._trainer is None:
-            self._trainer = self._approach.Trainer(self._train_data, require_gpu=self._require_gpu)
+            self._trainer = self._approach.Trainer(
+                self._train_data, require_gpu=self._require_gpu, weights=self._study.spec["weights"]
+            )
         return self._trainer

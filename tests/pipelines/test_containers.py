@@ -171,7 +171,6 @@ def test_missing_output_fails_the_step(engine, out, capsys):
         "parameters": {"n": {"outputFile": str(out / "n")}},
         "artifacts": {
             "model": {"artifacts": [{"type": {"schemaTitle": "system.Model"}, "uri": str(out / "model")}]},
-            "metrics": {"artifacts": [{"type": {"schemaTitle": "system.Metrics"}, "uri": str(out / "metrics")}]},
         },
     }
     engine.on_start = lambda: (out / "executor_output.json").write_text("{}")

@@ -59,6 +59,7 @@ def test_run_answers_the_question(finished):
         assert part["comparison"]["verdict"] in ended.stdout
         assert {"decision", "version"} <= set(part["champion"])
     assert "<html" in (out / "report.html").read_text()[:1000]
+    assert [] == list((out / "studies").glob("*/replicates/*/*")), "only a retry needs a final training's checkpoints"
 
 
 def test_run_is_quiet(finished):

@@ -5,7 +5,7 @@ from benchmarks.search import EPOCHS, SPACE, Run, run, synthetic
 
 def test_rows_compare_each_method_with_the_first():
     """A short comparison gives a row per method; the first reaches its own best within its own cost."""
-    methods = ("random search", "random search, pruning", "Optuna TPE, successive halving")
+    methods = ("random search", "random search, pruning", "Optuna TPE, successive halving", "Keras Tuner tuner.search")
     rows = run(budget=100.0, seeds=(0, 1), methods=methods)["rows"]
 
     assert list(methods) == [row["method"] for row in rows]

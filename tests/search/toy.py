@@ -107,7 +107,7 @@ class ToyTrainer:
         )
 
 
-APPROACH = SimpleNamespace(APPROACH="mlp", SPACES={"described": SPACE}, Trainer=ToyTrainer)
+APPROACH = SimpleNamespace(APPROACH="mlp", SPACES={"described": SPACE}, TAKES_WEIGHTS=False, Trainer=ToyTrainer)
 
 
 class RandomSampler:
