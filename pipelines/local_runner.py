@@ -5,7 +5,10 @@ A process of its own because kfp.local patches `print` and the root logger and d
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -29,6 +32,15 @@ def main(out: Path) -> None:
     pipeline(**settings["parameters"])
 
 
+def _end_with(parent: int) -> None:
+    """End this process and all steps when the process that started it is gone, killed without a chance to say so."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    # Steps save what they have and leave within 10 s.
+    os.killpg(0, signal.SIGTERM)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     main(Path(sys.argv[1]))

@@ -26,6 +26,11 @@ def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def pids_of(out: Path) -> str:
+    """Processes that name the run's folder on their command line, as the runner and all steps do."""
+    return subprocess.run(["pgrep", "-f", str(out)], capture_output=True, text=True, check=False).stdout
+
+
 def settings(**changes) -> list[str]:
     return [flag for name, value in (TINY | changes).items() for flag in ("--set", f"{name}={json.dumps(value)}")]
 
@@ -150,8 +155,22 @@ def test_stopped_run_leaves_no_process_and_resumes(tmp_path, sent, code):
 
     assert code == child.returncode, errors
     assert f"--out {out}" in errors.strip().splitlines()[-1]
-    running = subprocess.run(["pgrep", "-f", str(out)], capture_output=True, text=True, check=False).stdout
-    assert "" == running
+    assert "" == pids_of(out)
+
+
+def test_killed_run_leaves_no_process(tmp_path):
+    """Where the run is killed without warning, runner and steps end by themselves."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        deadline = time.monotonic() + 120
+        while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        child.kill()
+        child.communicate(timeout=30)
+    while (left := pids_of(out)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert "" == left
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):

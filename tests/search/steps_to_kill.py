@@ -121,9 +121,7 @@ def train(kills: Kills, directory: Path, root: str) -> None:
         return 0.0
 
     toy.ToyTrainer.fit, toy.ToyTrainer.export, toy.ToyTrainer.device_name = fit, export, "toy"
-    approach = types.SimpleNamespace(
-        **vars(toy.APPROACH), TAKES_WEIGHTS=False, NATIVE_FILE="model.toy", RECIPE={}, PACKAGES=()
-    )
+    approach = types.SimpleNamespace(**vars(toy.APPROACH), NATIVE_FILE="model.toy", RECIPE={}, PACKAGES=())
     study = Study.open(open_store(root), "toy")
     train_final(
         approach,
