@@ -12,6 +12,7 @@ COMMANDS = {
     "sample-data": "pipelines.data_commands:sample_data_command",
     "ingest": "pipelines.data_commands:ingest_command",
     "run": "pipelines.local:run_command",
+    "tune": "pipelines.tune:tune_command",
     "compile": "pipelines.compile_command:compile_command",
     "preflight": "pipelines.preflight:preflight_command",
     "submit": "pipelines.submit:submit_command",

@@ -9,11 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FRAMEWORKS = {
-    "tensorflow": {"components/models/mlp.py", "components/search/keras_sampler.py"},
-    "keras": {"components/models/mlp.py", "components/search/keras_sampler.py"},
+    "tensorflow": {
+        "components/models/mlp.py",
+        "components/models/mlp_network.py",
+        "components/search/keras_sampler.py",
+    },
+    "keras": {"components/models/mlp.py", "components/models/mlp_network.py", "components/search/keras_sampler.py"},
     "keras_tuner": {"components/search/keras_sampler.py"},
-    "torch": {"components/models/resnet18.py"},
-    "torchvision": {"components/models/resnet18.py"},
+    "torch": {"components/models/resnet18.py", "components/models/resnet18_network.py"},
+    "torchvision": {"components/models/resnet18_network.py"},
 }
 """Which files of `components` may import a framework: two of them in one process abort it."""
 

@@ -1,4 +1,4 @@
-"""The MLP approach: Flatten and three Dense layers in Keras; the only module here that imports TensorFlow and Keras.
+"""The MLP approach: Flatten and three Dense layers in Keras.
 
 An epoch is one call: a compiled loop gathers, augments and learns batches of images that lie on the device, so that
 Python takes part once an epoch and not once a step.
@@ -27,6 +27,7 @@ from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
 from components.models.measures import Stopwatch, num_usable_cores, onnx_difference
 from components.models.mlp_graph import mlp_graph
+from components.models.mlp_network import augment, build
 from components.models.sampling import EpochSampler, batch_size_for, channel_statistics
 from components.models.schedule import learning_rate_factor
 from components.search.space import Parameter, Space, Value
@@ -69,7 +70,6 @@ RECIPE: dict[str, Value] = {"dropout": 0.0, "label_smoothing": 0.0, "augmentatio
 """What the described space leaves fixed; its batch size follows from the device and the number of examples."""
 
 WARMUP_FRACTION = 0.05
-MAX_SHIFT_FRACTION = 0.04
 HOST_STEPS = 64
 """Steps whose images travel to the device together where not all of them fit."""
 WEIGHT_NAMES = tuple(f"dense_{layer}/{part}" for layer in (1, 2, 3) for part in ("kernel", "bias"))
@@ -369,58 +369,6 @@ class _Program:
     def _count_correct(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         predicted = tf.argmax(self._model(tf.gather(images, positions)), axis=1, output_type=tf.int32)
         return tf.reduce_sum(tf.cast(predicted == tf.gather(labels, positions), tf.int32))
-
-
-def build(
-    hyperparameters: dict[str, Value], shape: tuple[int, ...], num_classes: int, mean: np.ndarray, std: np.ndarray
-) -> keras.Model:
-    """Return the model from raw pixels (n, H, W, C) to probabilities (n, K); its layer `network` gives logits."""
-    network = keras.Sequential(
-        [
-            keras.Input(shape),
-            keras.layers.Flatten(),
-            keras.layers.Dense(int(hyperparameters["units_1"]), activation=str(hyperparameters["activation_1"])),
-            keras.layers.Dense(int(hyperparameters["units_2"]), activation=str(hyperparameters["activation_2"])),
-            keras.layers.Dense(num_classes),
-        ],
-        name="network",
-    )
-    images = keras.Input(shape, dtype="uint8", name="images")
-    pixels = keras.layers.Normalization(mean=mean, variance=std**2, name="normalise")(images)
-    probabilities = keras.layers.Softmax()(network(pixels))
-    if hyperparameters["mirror_average"]:
-        mirrored = keras.layers.Softmax()(network(keras.ops.flip(pixels, axis=2)))
-        probabilities = keras.layers.Average()([probabilities, mirrored])
-    return keras.Model(images, probabilities)
-
-
-def augment(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
-    """Mirror and shift every image on its own, all images at once.
-
-    Args:
-        images: (n, H, W, C) pixels of any type.
-        kind: `none`, `flip` or `flip_shift`.
-        seed: (2,) int32.
-
-    Returns:
-        Like `images`. Shifts are whole pixels; borders are repeated.
-    """
-    if kind == "none":
-        return images
-    num, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    columns = tf.tile(tf.range(width)[None], [num, 1])
-    if kind == "flip_shift":
-        rows = tf.range(height)[None] + _shifts(num, height, seed + tf.constant([0, 1]))
-        images = tf.gather(images, tf.clip_by_value(rows, 0, height - 1), axis=1, batch_dims=1)
-        columns += _shifts(num, width, seed + tf.constant([0, 2]))
-    mirrored = tf.random.stateless_uniform([num, 1], seed) < 0.5
-    columns = tf.where(mirrored, width - 1 - columns, columns)
-    return tf.gather(images, tf.clip_by_value(columns, 0, width - 1), axis=2, batch_dims=1)
-
-
-def _shifts(num: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    largest = round(MAX_SHIFT_FRACTION * size)
-    return tf.random.stateless_uniform([num, 1], seed, -largest, largest + 1, tf.int32)
 
 
 def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:

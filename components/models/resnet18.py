@@ -1,21 +1,17 @@
-"""The ResNet18 approach: torchvision's network, trained with the data on the device; the only module that imports torch.
+"""The ResNet18 approach: torchvision's network, trained with the data on the device.
 
 A step costs no per-image Python: the packed uint8 images lie on the device, a batch is gathered, normalised and
 augmented there, in channels-last layout and bfloat16 where the hardware has it.
 """
 
 import contextlib
-import io
 import logging
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
-from safetensors.torch import load as load_safetensors
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -24,7 +20,14 @@ from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
 from components.models.measures import Stopwatch, num_usable_cores, onnx_difference
-from components.models.pretrained import read_weights
+from components.models.resnet18_network import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Classifier,
+    augment,
+    load_pretrained,
+    reduced_resolution,
+)
 from components.models.sampling import EpochSampler, batch_size_for, channel_statistics, repeat_factors
 from components.models.schedule import learning_rate_factor
 from components.search.space import Parameter, Space, Value
@@ -73,73 +76,6 @@ RECIPE: dict[str, Value] = {
 
 WARMUP_FRACTION = 0.2
 VALIDATION_BATCH = 512
-MAX_SHIFT_FRACTION = 0.08
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Classifier(nn.Module):
-    """Raw pixels to class probabilities: what training optimises and what is exported, preprocessing included.
-
-    Args:
-        num_classes: K.
-        num_channels: C of the images; a single channel is shown to the network three times.
-        mean: Per channel of the network's input, in 0-1.
-        std: Likewise.
-        hyperparameters: A complete set; see `SPACES` and `RECIPE`.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        num_channels: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        hyperparameters: dict[str, Value],
-    ) -> None:
-        super().__init__()
-        self.network = torchvision.models.resnet18(num_classes=num_classes)
-        num_inputs = 3 if num_channels == 1 else num_channels
-        if num_inputs != 3:
-            self.network.conv1 = nn.Conv2d(num_inputs, 64, 7, 2, 3, bias=False)
-        if hyperparameters["stem"] == "small":
-            self.network.maxpool = nn.Identity()
-        self.network.fc = nn.Sequential(nn.Dropout(hyperparameters["dropout"]), self.network.fc)
-        self.num_inputs = num_inputs
-        self.mirror_average = bool(hyperparameters["mirror_average"])
-        self.resolution: tuple[int, int] | None = None
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
-        self.register_buffer("scale", 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255))
-
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn (n, H, W, C) uint8 into (n, inputs, H, W) float32, channels last in memory."""
-        pixels = images.permute(0, 3, 1, 2).float()
-        if pixels.shape[1] != self.num_inputs:
-            pixels = pixels.expand(-1, self.num_inputs, -1, -1)
-        return (pixels - self.mean) * self.scale
-
-    def resize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Bring normalised images to the resolution that the weights were learnt at."""
-        if self.resolution is None:
-            return pixels
-        return functional.interpolate(pixels, size=self.resolution, mode="bilinear")
-
-    def get_extra_state(self) -> torch.Tensor:
-        """Keep the resolution with the weights: others than it was learnt with spoil batch normalisation's statistics."""
-        return torch.tensor(self.resolution or (0, 0))
-
-    def set_extra_state(self, state: torch.Tensor) -> None:
-        """Restore the resolution; zeros stand for the images' own."""
-        height, width = state.tolist()
-        self.resolution = (height, width) if height else None
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return probabilities (n, K) float32 of (n, H, W, C) uint8 images."""
-        pixels = self.resize(self.normalise(images))
-        probabilities = torch.softmax(self.network(pixels).float(), dim=1)
-        if self.mirror_average:
-            mirrored = torch.softmax(self.network(pixels.flip(3)).float(), dim=1)
-            probabilities = (probabilities + mirrored) / 2
-        return probabilities
 
 
 class Trainer:
@@ -166,7 +102,7 @@ class Trainer:
         # Shapes do not change from step to step, so trying the convolution algorithms once pays.
         torch.backends.cudnn.benchmark = self._device.type == "cuda"
         self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else _cpu_has_bfloat16()
-        self._pretrained = _load_pretrained(weights) if weights else {}
+        self._pretrained = load_pretrained(weights) if weights else {}
         self._image_shape = train_data.images.shape[1:]
         self._num_classes = len(train_data.info.classes)
         self._labels = torch.from_numpy(np.asarray(train_data.labels, dtype=np.int64)).to(self._device)
@@ -313,7 +249,7 @@ class _Training:
         torch.manual_seed(self._seed * 100_003 + epoch)
         batches = self._sampler.epoch(epoch)
         low = self._epochs * float(self._hyperparameters["low_resolution_fraction"])
-        self._model.resolution = _reduced(self._trainer._image_shape) if epoch <= low else None
+        self._model.resolution = reduced_resolution(self._trainer._image_shape) if epoch <= low else None
         total = torch.zeros((), device=self._device)
         smoothing = float(self._hyperparameters["label_smoothing"])
         num_steps = self._epochs * len(batches)
@@ -398,54 +334,6 @@ class _Images:
         return self._tensor[numbers]
 
 
-def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:
-    """Mirror and shift every image on its own, and blank a rectangle of it, all images at once.
-
-    Args:
-        pixels: (n, C, H, W) float32, normalised.
-        kind: `none`, `flip_shift` or `flip_shift_erase`.
-
-    Returns:
-        Like `pixels`. Shifts are whole pixels, borders are repeated, a blank has the value 0 (the mean).
-
-    Source: random erasing, arXiv 1708.04896.
-    """
-    if kind == "none":
-        return pixels
-    num, _, height, width = pixels.shape
-    device = pixels.device
-    rows = torch.arange(height, device=device).view(1, -1) + _shifts(num, height, device)
-    columns = torch.arange(width, device=device).view(1, -1) + _shifts(num, width, device)
-    columns = torch.where(torch.rand(num, 1, device=device) < 0.5, width - 1 - columns, columns)
-    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    images = torch.arange(num, device=device).view(-1, 1, 1)
-    # Gathered in (n, H, W, C): what a channels-last tensor is in memory, so neither permutation copies.
-    moved = pixels.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if kind == "flip_shift_erase":
-        inside = _span(num, height, device)[:, None, :, None] & _span(num, width, device)[:, None, None, :]
-        moved = moved.masked_fill(inside & (torch.rand(num, 1, 1, 1, device=device) < 0.5), 0.0)
-    return moved
-
-
-def _reduced(image_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return about four fifths of height and width: a step then costs two thirds."""
-    height, width = (max(4, 4 * round(0.2 * length)) for length in image_shape[:2])
-    return height, width
-
-
-def _shifts(num: int, size: int, device: torch.device) -> torch.Tensor:
-    largest = round(MAX_SHIFT_FRACTION * size)
-    return torch.randint(-largest, largest + 1, (num, 1), device=device)
-
-
-def _span(num: int, size: int, device: torch.device) -> torch.Tensor:
-    """Return (n, size) bool: a run of 10-50 % of the size at a random place."""
-    length = (0.1 + 0.4 * torch.rand(num, 1, device=device)) * size
-    start = torch.rand(num, 1, device=device) * (size - length)
-    at = torch.arange(size, device=device).view(1, -1)
-    return (at >= start) & (at < start + length)
-
-
 def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:
     return {**RECIPE, **hyperparameters}
 
@@ -488,19 +376,3 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
-
-
-def _load_pretrained(uri: str) -> dict[str, torch.Tensor]:
-    name, data = read_weights(uri, suffixes=(".safetensors", ".pth", ".pt"))
-    try:
-        if Path(name).suffix == ".safetensors":
-            state = load_safetensors(data)
-        else:
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        torchvision.models.resnet18().load_state_dict(state)
-    except Exception as error:
-        raise ConfigurationError(
-            f"train_weights must hold a state dict of torchvision's resnet18 with 1,000 classes; got {name}: "
-            f"{str(error).splitlines()[0][:200]}. Save `resnet18(weights='DEFAULT').state_dict()` as safetensors"
-        ) from error
-    return state

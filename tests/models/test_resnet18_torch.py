@@ -6,7 +6,7 @@ import torch
 import torchvision
 
 from components.errors import ConfigurationError
-from components.models import resnet18
+from components.models import resnet18, resnet18_network
 from components.models.contract import TrialDivergedError, TrialOutOfMemoryError
 from tests.models.examples import make_train_data
 
@@ -131,12 +131,12 @@ def test_augmentation_moves_pixels_and_makes_none_up():
     torch.manual_seed(0)
     pixels = torch.arange(2 * 3 * 25 * 20, dtype=torch.float32).view(2, 3, 25, 20)
 
-    moved = resnet18.augment(pixels, "flip_shift")
+    moved = resnet18_network.augment(pixels, "flip_shift")
 
     assert pixels.shape == moved.shape
     assert all(set(m.unique().tolist()) <= set(p.unique().tolist()) for m, p in zip(moved, pixels, strict=True))
     assert not torch.equal(moved, pixels)
-    assert pixels is resnet18.augment(pixels, "none")
+    assert pixels is resnet18_network.augment(pixels, "none")
 
 
 def test_pretrained_weights_are_taken_in_both_formats(tmp_path):
