@@ -53,7 +53,9 @@ SPACES = {
             Parameter(name="batch_size", choices=(64, 128, 256), default=128),
             Parameter(name="label_smoothing", low=0.0, high=0.2, default=0.1),
             Parameter(name="dropout", low=0.0, high=0.5, default=0.0),
-            Parameter(name="augmentation", choices=("none", "flip_shift", "flip_shift_erase"), default="flip_shift"),
+            Parameter(
+                name="augmentation", choices=("none", "flip_shift", "flip_shift_erase"), default="flip_shift_erase"
+            ),
             Parameter(name="rare_class_share", choices=(0.0, 0.003, 0.01, 0.03), default=0.01),
             Parameter(name="mirror_average", choices=(False, True), default=True),
             Parameter(name="low_resolution_fraction", choices=(0.0, 0.6), default=0.6),
