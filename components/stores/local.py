@@ -14,6 +14,12 @@ from components.errors import PermissionDeniedError, StorageError
 from components.stores.contract import ObjectNotFoundError, checked_key
 
 TEMPORARY = ".tmp-"
+_REMEDIES = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.ENOTDIR: "Name a directory, not a file",
+    errno.EEXIST: "Name a directory, not a file",
+}
 
 
 class LocalStore:
@@ -138,10 +144,11 @@ class LocalStore:
             raise PermissionDeniedError(
                 f"{path} must allow this user to {action}; got {error.strerror}. Change its owner or mode"
             ) from error
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise
         except OSError as error:
-            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Check the disk"
+            # Nothing to read or delete there: the caller's to answer.
+            if action != "write" and isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+                raise
+            remedy = _REMEDIES.get(error.errno or 0, "Check the disk")
             raise StorageError(f"{path} must be possible to {action}; got {error.strerror}. {remedy}") from error
 
 

@@ -294,6 +294,18 @@ class TestLocal:
         assert ["a"] == store.list()
         assert ["a"] == [path.name for path in (store.directory).iterdir()]
 
+    @pytest.mark.parametrize("root", ["file", "file/below"])
+    def test_file_in_place_of_a_directory_is_a_storage_error(self, tmp_path, root):
+        """A root that is a file, or lies under one, holds nothing and says what it is when written to."""
+        (tmp_path / "file").touch()
+        store = open_store(str(tmp_path / root))
+
+        assert [] == store.list()
+        with pytest.raises(ObjectNotFoundError):
+            store.read("key")
+        with pytest.raises(StorageError, match="Name a directory, not a file"):
+            store.create("key", b"")
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
     def test_read_only_directory_is_a_missing_permission(self, store, tmp_path):
         """A directory of somebody else is a missing permission."""
