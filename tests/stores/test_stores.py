@@ -12,7 +12,7 @@ from components.errors import (
     StorageError,
     UnavailableError,
 )
-from components.stores import check_store, open_store
+from components.stores import ObjectNotFoundError, check_store, open_store
 from components.stores.local import TEMPORARY
 from tests.fakes.gcs import Fault
 from tests.stores.promises import PROMISES
