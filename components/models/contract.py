@@ -67,7 +67,20 @@ class Trainer(Protocol):
         resume: State | None = None,
         keep_weights: bool = True,
     ) -> FitResult:
-        """Train; raise `TrialDivergedError` or `TrialOutOfMemoryError` where only this trial is lost."""
+        """Train for `epochs` and keep the best epoch by validation accuracy.
+
+        Args:
+            hyperparameters: Active values of one of the approach's `SPACES`; what the space leaves out comes from `RECIPE`.
+            epochs: Length of the schedule; on resuming, that of the whole training.
+            seed: Of initial weights, batches, augmentation and dropout.
+            on_epoch: Called after each epoch; see `OnEpoch`.
+            resume: State of an earlier attempt of the same training.
+            keep_weights: Whether the result carries the best epoch's weights.
+
+        Raises:
+            TrialDivergedError: The loss became NaN or infinite; only this trial is lost.
+            TrialOutOfMemoryError: The device ran out of memory; likewise.
+        """
 
     def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
         """Write ONNX and native weights; return the largest absolute difference of probabilities between the two."""

@@ -134,20 +134,7 @@ class Trainer:
         resume: State | None = None,
         keep_weights: bool = True,
     ) -> FitResult:
-        """Train for `epochs` with a one-cycle schedule over them and keep the best epoch by validation accuracy.
-
-        Args:
-            hyperparameters: Active values of one of `SPACES`; what the space leaves out comes from `RECIPE`.
-            epochs: Length of the schedule; on resuming, that of the whole training.
-            seed: Of initial weights, batches, augmentation and dropout.
-            on_epoch: Called after each epoch; see `contract.OnEpoch`.
-            resume: State of an earlier attempt of the same training.
-            keep_weights: Whether the result carries the best epoch's weights.
-
-        Raises:
-            TrialDivergedError: The loss became NaN or infinite.
-            TrialOutOfMemoryError: The device ran out of memory.
-        """
+        """Train with a one-cycle schedule over the epochs; see `contract.Trainer.fit`."""
         training = None
         try:
             training = _Training(self, _complete(hyperparameters), epochs, seed)
