@@ -1,6 +1,6 @@
 """Local runs whose steps run in their images: kfp's DockerRunner, on docker or a podman socket, with its race worked around.
 
-Each step gets a read-only file system, no capabilities, a numeric user other than root, and no network, but for ingest.
+Each step gets a read-only file system, no capabilities, a numeric user other than root, and no network, but for an ingest that fetches.
 """
 
 import json
@@ -194,7 +194,9 @@ def _run_container(
     """
     if _stopping.is_set():
         return 1
-    if command[-1] == "ingest":
+    if command[-1] == "ingest" and _is_remote(
+        _executor_input(command)["inputs"]["parameterValues"]["dataset"]["source"]
+    ):
         options["network"] = "default"
     container = client.containers.create(image=image, command=command, volumes=volumes, **options)
     _running[container.id] = container
@@ -212,10 +214,18 @@ def _run_container(
     return 1 if missing else status
 
 
+def _executor_input(command: list[str]) -> dict[str, Any]:
+    """Return what kfp tells a step: its inputs, and where its outputs belong."""
+    return json.loads(command[command.index("--executor_input") + 1])
+
+
+def _is_remote(source: str) -> bool:
+    return not source or local_path(source) is None
+
+
 def _missing_outputs(command: list[str]) -> list[str]:
     """Return the files that a step's own description promises and that are not there."""
-    executor_input = json.loads(command[command.index("--executor_input") + 1])
-    outputs = executor_input.get("outputs", {})
+    outputs = _executor_input(command).get("outputs", {})
     promised = [parameter["outputFile"] for parameter in outputs.get("parameters", {}).values()]
     if promised or outputs.get("artifacts"):
         # kfp's executor writes the parameters into this one file.

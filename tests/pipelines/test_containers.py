@@ -91,9 +91,10 @@ def out(tmp_path):
     return out
 
 
-def command(out: Path, function: str = "train_mlp", outputs: dict | None = None) -> list[str]:
+def command(out: Path, function: str = "train_mlp", outputs: dict | None = None, source: str = "") -> list[str]:
     """What kfp runs in a step's container."""
-    content = {"inputs": {}, "outputs": outputs or {"outputFile": str(out / "executor_output.json")}}
+    inputs = {"parameterValues": {"dataset": {"name": "fashion-mnist", "source": source, "version": "1"}}}
+    content = {"inputs": inputs, "outputs": outputs or {"outputFile": str(out / "executor_output.json")}}
     return ["sh", "-ec", "...", "--executor_input", json.dumps(content), "--function_to_execute", function]
 
 
@@ -141,12 +142,22 @@ def test_remote_studies_need_the_network(out):
     assert "default" == container_runner(out).container_run_args["network"]
 
 
-@pytest.mark.parametrize(("function", "network"), [("ingest", "default"), ("train_mlp", "none"), ("plan", "none")])
-def test_only_ingest_has_a_network(engine, out, function, network):
-    """The ingest step may fetch its source; every other step is cut off."""
+@pytest.mark.parametrize(
+    ("function", "source", "network"),
+    [
+        ("ingest", "", "default"),
+        ("ingest", "kaggle", "default"),
+        ("ingest", "https://example.com/a.zip", "default"),
+        ("ingest", "/data/a.zip", "none"),
+        ("train_mlp", "", "none"),
+        ("plan", "", "none"),
+    ],
+)
+def test_only_an_ingest_that_fetches_has_a_network(engine, out, function, source, network):
+    """The ingest step may fetch its source; with a local one it is cut off, as every other step is."""
     engine.on_start = lambda: (out / "executor_output.json").write_text("{}")
 
-    status = containers._run_container(engine, "image", command(out, function), {}, network="none")
+    status = containers._run_container(engine, "image", command(out, function, source=source), {}, network="none")
 
     assert 0 == status
     assert network == engine.made[0].options["network"]
