@@ -13,6 +13,7 @@ PARITY_TOLERANCE = 1e-4
 
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def num_usable_cores(quota: Path = CPU_QUOTA) -> int:
@@ -33,6 +34,19 @@ def num_usable_cores(quota: Path = CPU_QUOTA) -> int:
         return max(1, min(cores, round(int(limit) / int(period))))
     except (OSError, ValueError):
         return cores
+
+
+def cpu_has_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
+    """Return whether the processor multiplies bfloat16; emulated, it is slower than float32.
+
+    Args:
+        cpu_info: Linux's description of the processor; where there is none, the answer is no.
+    """
+    try:
+        words = set(cpu_info.read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 class Stopwatch:

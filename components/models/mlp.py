@@ -25,7 +25,7 @@ import tensorflow as tf
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
-from components.models.measures import Stopwatch, num_usable_cores, onnx_difference
+from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_cores, onnx_difference
 from components.models.mlp_graph import mlp_graph
 from components.models.mlp_network import augment, build
 from components.models.sampling import EpochSampler, batch_size_for, channel_statistics
@@ -104,6 +104,7 @@ class Trainer:
             with contextlib.suppress(RuntimeError):
                 tf.config.experimental.set_memory_growth(gpu, True)
         self._gpu = gpus[0] if gpus else None
+        self._half = not gpus and cpu_has_bfloat16()
         self._num_classes = len(train_data.info.classes)
         self._shape = tuple(int(size) for size in train_data.images.shape[1:])
         self._train = np.flatnonzero(train_data.split == TRAIN)
@@ -191,7 +192,7 @@ class Trainer:
         if self._program is None or self._program.hyperparameters != wanted:
             self._program = None
             _collect()
-            self._program = _Program(self._model(wanted), wanted)
+            self._program = _Program(self._model(wanted), wanted, half=self._half)
         return self._program
 
     def _model(self, hyperparameters: dict[str, Value]) -> keras.Model:
@@ -252,10 +253,12 @@ class _Program:
     Args:
         model: What `build` returned.
         hyperparameters: A complete set without the learning rate, `batch_size` included.
+        half: Whether training multiplies in bfloat16; weights, sums and validation stay float32.
     """
 
-    def __init__(self, model: keras.Model, hyperparameters: dict[str, Value]) -> None:
+    def __init__(self, model: keras.Model, hyperparameters: dict[str, Value], *, half: bool) -> None:
         self.hyperparameters = hyperparameters
+        self._half = half
         self.batch_size = int(hyperparameters["batch_size"])
         self._model = model
         self._network, self._normalise = model.get_layer("network"), model.get_layer("normalise")
@@ -348,10 +351,17 @@ class _Program:
         flatten, *hidden, last = self._network.layers
         values = flatten(batch)
         for number, layer in enumerate(hidden):
-            values = layer(values)
+            values = layer.activation(self._dense(layer, values))
             if rate > 0:
                 values = tf.nn.experimental.stateless_dropout(values, rate, seed=random + tf.constant([0, 4 + number]))
-        return last(values)
+        return self._dense(last, values)
+
+    def _dense(self, layer: keras.layers.Dense, values: tf.Tensor) -> tf.Tensor:
+        """Return a Dense layer's output before its activation, float32."""
+        if not self._half:
+            return tf.matmul(values, layer.kernel) + layer.bias
+        product = tf.matmul(tf.cast(values, tf.bfloat16), tf.cast(layer.kernel, tf.bfloat16))
+        return tf.cast(product, tf.float32) + layer.bias
 
     def _count_correct(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         predicted = tf.argmax(self._model(tf.gather(images, positions)), axis=1, output_type=tf.int32)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
-from components.models.measures import Stopwatch, num_usable_cores, onnx_difference
+from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_cores, onnx_difference
 from components.models.resnet18_network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -103,7 +103,7 @@ class Trainer:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # Shapes do not change from step to step, so trying the convolution algorithms once pays.
         torch.backends.cudnn.benchmark = self._device.type == "cuda"
-        self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else _cpu_has_bfloat16()
+        self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else cpu_has_bfloat16()
         self._pretrained = load_pretrained(weights) if weights else {}
         self._image_shape = train_data.images.shape[1:]
         self._num_classes = len(train_data.info.classes)
@@ -342,11 +342,6 @@ def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torc
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=device.type == "cuda")
         case name:
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=True)
-
-
-def _cpu_has_bfloat16() -> bool:
-    # Without the instruction, bfloat16 is emulated and slower than float32.
-    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
 
 
 def _is_out_of_memory(error: Exception) -> bool:

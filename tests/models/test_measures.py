@@ -1,6 +1,6 @@
 import pytest
 
-from components.models.measures import Stopwatch, num_usable_cores
+from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_cores
 
 
 @pytest.mark.parametrize(("text", "cores"), [("150000 100000\n", 2), ("10000 100000\n", 1)])
@@ -32,3 +32,15 @@ def test_an_explicit_number_wins(monkeypatch):
 def test_memory_is_that_of_the_process():
     """The peak is in bytes: more than a few MiB, less than the machine has."""
     assert 2**22 < Stopwatch().peak_memory_bytes < 2**42
+
+
+def test_bfloat16_is_read_from_the_processor(tmp_path):
+    """The flags of x86 and Arm count as whole words; no description means no."""
+    for name, text in {
+        "amd": "flags : fpu avx512_bf16 sse",
+        "arm": "Features : fp bf16",
+        "old": "flags : avx512_bf16x",
+    }.items():
+        (tmp_path / name).write_text(text)
+
+    assert [True, True, False, False] == [cpu_has_bfloat16(tmp_path / name) for name in ("amd", "arm", "old", "absent")]
