@@ -49,7 +49,10 @@ def measure(options: Options) -> list[Row]:
     def theirs() -> float:
         return len(scaled) / seconds(lambda: tutorial.fit(scaled, labels[part], batch_size=32, epochs=1, verbose=0))
 
-    mine, keras_fit, peak = interleaved(options.repeats, ours, theirs, _peak_flops)
+    def most() -> float:
+        return _peak_flops(tf.bfloat16 if trainer._half else tf.float32)
+
+    mine, keras_fit, peak = interleaved(options.repeats, ours, theirs, most)
     weights = sum(np.prod(v.shape) for v in program._network.trainable_variables if len(v.shape) > 1)
     share = [100 * 6 * weights * rate / most for rate, most in zip(mine, peak, strict=True)]
     fresh = [
@@ -65,7 +68,7 @@ def measure(options: Options) -> list[Row]:
             "MLP training, share of peak",
             "%",
             share,
-            note=f"peak: {max(peak) / 1e9:,.0f} GFLOP/s float32 matrix product",
+            note=f"peak: {max(peak) / 1e9:,.0f} GFLOP/s {'bfloat16' if trainer._half else 'float32'} matrix product",
         ),
         row("MLP, compiling a new network", "s", compiling),
     ]
@@ -120,10 +123,10 @@ def _tutorial_model(data: TrainData) -> keras.Model:
     return model
 
 
-def _peak_flops() -> float:
+def _peak_flops(kind: tf.DType) -> float:
     """Return what a large matrix product reaches here."""
     size = 8192 if tf.config.list_physical_devices("GPU") else 2048
-    a = tf.random.stateless_normal([size, size], (0, 1))
+    a = tf.cast(tf.random.stateless_normal([size, size], (0, 1)), kind)
     product = tf.function(lambda x: tf.matmul(x, x))
     float(product(a)[0, 0])
     return 2 * size**3 / seconds(lambda: float(product(a)[0, 0]))
