@@ -1,6 +1,7 @@
 """Keeps TensorFlow and torch in separate test processes, slow tests out of the default run, real data optional."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--framework` and `--slow`."""
     parser.addoption("--framework", choices=("base", "keras", "torch"), default="base", help="which test files to run")
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, and only those")
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT even where the tests were started in the background, whose shell has it ignored: children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
