@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +174,9 @@ def tuner_search(run: Run) -> None:
             seed=run.seed + 1,  # it takes 0 for "none given"
             directory=folder,
         )
-        with contextlib.suppress(keras_tuner.errors.FatalError):
+        with contextlib.suppress(keras_tuner.errors.FatalError), warnings.catch_warnings():
+            # Its locks ask threads for their names in a way that Python deprecates.
+            warnings.simplefilter("ignore", DeprecationWarning)
             tuner.search(verbose=0)
 
 
