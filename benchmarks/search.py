@@ -216,7 +216,7 @@ def real(data_dir: Path, num_images: int) -> Objective:
 
     Args:
         data_dir: Folder with the four published files.
-        num_images: Training and validation examples together.
+        num_images: Training and validation examples together, half each: scores then tell hyperparameters apart, not images.
     """
     import tempfile
 
@@ -227,7 +227,7 @@ def real(data_dir: Path, num_images: int) -> Objective:
 
     with tempfile.TemporaryDirectory() as folder:
         train_dir, test_dir, report_dir = (Path(folder) / name for name in ("train", "test", "report"))
-        settings = DataSettings(limit=num_images, validation_fraction=0.3)
+        settings = DataSettings(limit=num_images, validation_fraction=0.5)
         ingest(
             f"fashion-mnist={data_dir}",
             settings=settings,

@@ -15,10 +15,10 @@ from components.search.gaussian_process import QuickGaussianProcess
 from components.search.samplers import History, HistorySampler, Rank
 from components.search.space import Parameter, Space, Value
 
-EXPLORATION = 1.0
+EXPLORATION = 0.3
 """Deviations that the confidence bound adds to the mean; Keras Tuner's 2.6 suits longer searches than 30 trials."""
 
-NUM_INITIAL = 8
+NUM_INITIAL = 4
 """Finished trials before the Gaussian process takes over; Keras Tuner's own 3 per dimension would eat the budget."""
 
 
@@ -47,12 +47,13 @@ class KerasSampler(HistorySampler):
                 beta=EXPLORATION,
             )
         self._tell(oracle, history)
-        if self.algorithm == "bayesian" and history.ongoing and len(history.told) >= NUM_INITIAL:
+        if self.algorithm == "bayesian" and len(history.told) >= NUM_INITIAL:
             oracle.fit_finished()
+            if history.ongoing:
+                oracle.gpr.fit(*oracle._vectorize_trials())
+            return None, lambda candidates: self._confidence_bound(oracle, candidates)
         values = oracle.populate_space(str(number))["values"]
-        proposed = None if values is None else from_hyperparameters(self.space, values)
-        fitted = self.algorithm == "bayesian" and hasattr(oracle.gpr, "X_train_")
-        return proposed, (lambda candidates: self._confidence_bound(oracle, candidates)) if fitted else None
+        return None if values is None else from_hyperparameters(self.space, values), None
 
     def _tell(self, oracle: keras_tuner.Oracle, history: History) -> None:
         """Enter finished and ongoing trials where the oracle looks for them."""
@@ -88,7 +89,8 @@ class _BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):
     """Keras Tuner's oracle with a model that knows noise and that parameters matter differently.
 
     Its own has one length scale for all of them and takes every score for exact: on pruned and noisy trials it falls
-    back to guessing. Everything else (hallucination, acquisition, decoding) is the original.
+    back to guessing. It also climbs to the very best of its acquisition, which with few points lies in a corner of
+    the space that nothing is known about; here the best of random settings is taken (`HistorySampler.suggest`).
     """
 
     def _make_gpr(self) -> QuickGaussianProcess:

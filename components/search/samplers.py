@@ -24,6 +24,12 @@ ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
 NEAR = 0.02
 """Share of a parameter's range within which a model's proposal repeats what was tried: it would only measure the noise."""
 
+LOWEST = 2.0
+"""Bounds the scores a model is told from below; see `History.of`."""
+
+NUM_CANDIDATES = 1000
+"""Settings that a model ranks where it has no proposal of its own, or one that was tried."""
+
 MAX_GRID = 20_000
 """A space with at most so many settings is searched exhaustively for one that was not tried yet."""
 
@@ -61,18 +67,29 @@ class History:
 
         A pruned trial counts with the score it reached, plus what completed ones gained after the same epoch, but as no
         better than the best of them: its own score would say that few epochs are bad, not that its hyperparameters are.
-        A trial that diverged or failed counts as bad as the worst scored one: low enough to be avoided, not so low that
-        the differences between the good ones drown.
+        A trial that diverged or failed counts as bad as the worst scored one. No score counts as further below the
+        median than `LOWEST` times what the best is above it: low enough to be avoided, not so low that the differences
+        between the good ones drown.
         """
         own = sorted((t for t in trials if t.number != number), key=lambda t: t.number)
         earlier = sorted(reused, key=lambda t: (t.reused_from, t.number))
         finished = [t for t in (*earlier, *own) if t.is_finished]
         completed = [t for t in finished if t.status == "completed" and _score(t) is not None]
         scores = [_told_score(t, completed) for t in finished]
-        worst = min((s for s in scores if s is not None), default=0.0)
-        told = tuple((t.hyperparameters, worst if s is None else s) for t, s in zip(finished, scores, strict=True))
+        worst = _worst([s for s in scores if s is not None])
+        told = tuple(
+            (t.hyperparameters, worst if s is None else max(s, worst)) for t, s in zip(finished, scores, strict=True)
+        )
         ongoing = tuple(t.hyperparameters for t in own if not t.is_finished)
         return cls(told, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in told), *ongoing)))
+
+
+def _worst(scores: list[float]) -> float:
+    """The lowest score that is told."""
+    if not scores:
+        return 0.0
+    middle, best = statistics.median(scores), max(scores)
+    return max(min(scores), middle - LOWEST * (best - middle)) if best > middle else min(scores)
 
 
 def _score(trial: Trial) -> float | None:
@@ -118,7 +135,7 @@ class HistorySampler(abc.ABC):
         is_new = proposed is not None and self.space.key(proposed) not in history.seen
         if is_new and (rank is None or not any(self._are_near([proposed], history))):
             return proposed
-        candidates = unseen(self.space, history.seen, self.rng(number), count=256)
+        candidates = unseen(self.space, history.seen, self.rng(number), count=NUM_CANDIDATES)
         if not candidates:  # everything was tried
             return proposed if proposed is not None else defaults
         if rank is None:

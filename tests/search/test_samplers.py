@@ -227,6 +227,21 @@ def test_a_pruned_trial_is_told_with_what_others_gained_later():
     assert 0.4 == History.of(space, 9, trials[2:3], []).told[0][1]
 
 
+def test_hopeless_scores_do_not_drown_the_differences_between_good_ones():
+    """A score far below the median is told as bad, but not as so bad that a model would look at nothing else."""
+    scores = (0.87, 0.86, 0.86, 0.85, 0.1)
+    trials = [
+        Trial(number=i, status="completed", hyperparameters={"rate": i / 10}, score=score, scores=(score,))
+        for i, score in enumerate(scores)
+    ]
+    space = Space((Parameter(name="rate", low=0.0, high=1.0, default=0.5),))
+    told = [score for _, score in History.of(space, 9, trials, []).told]
+
+    np.testing.assert_allclose([0.87, 0.86, 0.86, 0.85, 0.84], told)
+    alike = [trials[1], trials[2], trials[4]]
+    assert [0.86, 0.86, 0.1] == [score for _, score in History.of(space, 9, alike, []).told], "no spread to go by"
+
+
 def test_a_model_does_not_repeat_itself_with_a_hair_of_difference():
     """What a model proposes next to a tried setting would only measure the noise: something apart is tried."""
     trials = make_history(DESCRIBED, 20, objective=near_hundredth)
