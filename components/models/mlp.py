@@ -376,8 +376,14 @@ def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:
 
 def _optimizer(name: str) -> keras.optimizers.Optimizer:
     if name == "SGD":
-        return keras.optimizers.SGD(momentum=0.9, nesterov=True)
-    return {"Adam": keras.optimizers.Adam, "RMSprop": keras.optimizers.RMSprop, "Nadam": keras.optimizers.Nadam}[name]()
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True)
+    else:
+        kinds = {"Adam": keras.optimizers.Adam, "RMSprop": keras.optimizers.RMSprop, "Nadam": keras.optimizers.Nadam}
+        optimizer = kinds[name]()
+    # There is one device, so nothing to sum. What Keras does instead registers a gradient function for good, and with
+    # it the graph and the weights of every network that was ever traced.
+    optimizer._all_reduce_sum_gradients = list
+    return optimizer
 
 
 def _collect() -> None:

@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -157,6 +159,18 @@ def test_a_missing_gpu_is_noticed_at_once():
         mlp.Trainer(make_train_data(10), weights="gs://bucket/weights")
 
 
+def test_the_last_network_is_freed():
+    """The graph of a network, which holds on to its weights, goes when the next one comes."""
+    trainer = mlp.Trainer(make_train_data(60))
+    alive = []
+    for number in range(4):
+        trainer.fit(DESCRIBED | {"units_1": 64 * (number + 1)}, epochs=1, seed=0, keep_weights=False)
+        gc.collect()
+        alive.append(sum(isinstance(thing, tf.Graph) for thing in gc.get_objects()))
+
+    assert alive[1] == alive[3]
+
+
 @pytest.mark.slow
 def test_memory_stays_flat_over_a_hundred_trials():
     """A worker's memory does not grow with the number of trials it ran."""
@@ -165,7 +179,7 @@ def test_memory_stays_flat_over_a_hundred_trials():
     trainer = mlp.Trainer(make_train_data(120))
     peaks = []
     for number in range(100):
-        trainer.fit(WIDE | {"units_1": 64 + number}, epochs=1, seed=number, keep_weights=False)
+        trainer.fit(WIDE | {"units_1": 64 * (number % 16 + 1), "units_2": 512}, epochs=1, seed=number, keep_weights=False)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
     assert peaks[99] - peaks[19] < 100, "MiB"
