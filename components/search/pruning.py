@@ -3,15 +3,15 @@
 import math
 from collections.abc import Sequence
 
-REDUCTION = 2
+REDUCTION = 3
 """Of the trials that reach a rung, the best 1 / REDUCTION go on."""
 
 
 def rungs(max_epochs: int) -> tuple[int, ...]:
-    """Return the epochs at which trials are compared: 5 and 10 of 20.
+    """Return the epochs at which trials are compared: 3 and 9 of 20.
 
-    The first comes after a quarter of the epochs: under a falling learning rate, early scores favour low rates, and the
-    best trials are not yet the best. docs/benchmarks.md compares this with earlier rungs and a sharper reduction.
+    The first comes after a ninth of the epochs: with a warm-up and a falling learning rate, earlier scores say more about
+    the seed than about the hyperparameters.
     """
     first = math.ceil(max_epochs / REDUCTION**2)
     found = []
