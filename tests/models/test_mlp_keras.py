@@ -179,7 +179,9 @@ def test_memory_stays_flat_over_a_hundred_trials():
     trainer = mlp.Trainer(make_train_data(120))
     peaks = []
     for number in range(100):
-        trainer.fit(WIDE | {"units_1": 64 * (number % 16 + 1), "units_2": 512}, epochs=1, seed=number, keep_weights=False)
+        trainer.fit(
+            WIDE | {"units_1": 64 * (number % 16 + 1), "units_2": 512}, epochs=1, seed=number, keep_weights=False
+        )
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
     assert peaks[99] - peaks[19] < 100, "MiB"
