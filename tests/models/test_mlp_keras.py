@@ -172,16 +172,22 @@ def test_the_last_network_is_freed():
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_over_a_hundred_trials():
+@pytest.mark.parametrize(
+    "widths",
+    [
+        [{"units_1": 64 + number} for number in range(100)],
+        [{"units_1": 64 * (number % 16 + 1), "units_2": 512} for number in range(100)],
+    ],
+    ids=["always-another", "of-the-search-space"],
+)
+def test_memory_stays_flat_over_a_hundred_trials(widths):
     """A worker's memory does not grow with the number of trials it ran."""
     import resource
 
     trainer = mlp.Trainer(make_train_data(120))
     peaks = []
-    for number in range(100):
-        trainer.fit(
-            WIDE | {"units_1": 64 * (number % 16 + 1), "units_2": 512}, epochs=1, seed=number, keep_weights=False
-        )
+    for number, width in enumerate(widths):
+        trainer.fit(WIDE | width, epochs=1, seed=number, keep_weights=False)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
     assert peaks[99] - peaks[19] < 100, "MiB"
