@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,10 @@ class Run:
     def cost_to_reach(self, score: float) -> float:
         """Return what was spent until the score was reached; infinite where it never was."""
         return next((cost for cost, best in self.course if best >= score), math.inf)
+
+    def best_within(self, cost: float) -> float:
+        """Return the best score of the trials that were done by then; 0 without any."""
+        return max((best for spent, best in self.course if spent <= cost), default=0.0)
 
 
 def ours(approach: str, algorithm: str, *, pruning: bool) -> Callable[[Run], None]:
@@ -273,13 +278,17 @@ def run(
         methods: Keys of `METHODS`.
 
     Returns:
-        `rows`, one per method: `best` and `cost_fraction` (what it took to reach the first method's best, as a
-        fraction of what that one spent on its whole search; None where it did not get there), medians over the
-        seeds and each seed's; `trials` and `suggest_seconds`, medians.
+        `rows`, one per method: `best`, `best_at_half` of the budget and `cost_fraction` (what it took to reach the first
+        method's best with the same seed, as a fraction of what that one spent on its whole search; None where it did not
+        get there), medians over the seeds and each seed's; `trials` and `suggest_seconds`, medians; `courses`, a list
+        of (cost so far, best so far) for each seed.
     """
-    searches: dict[str, list[Run]] = {}
-    for method in methods:
-        searches[method] = [_search(METHODS[method], Run(objective, budget, seed)) for seed in seeds]
+    searches: dict[str, list[Run]] = {method: [] for method in methods}
+    for seed in seeds:
+        for method in methods:
+            search = _search(METHODS[method], Run(objective, budget, seed))
+            searches[method].append(search)
+            print(f"seed {seed}, {method}: {search.course[-1][1]:.4f} of {len(search.trials)} trials", file=sys.stderr)
     baseline = searches[methods[0]]
     return {"benchmark": "search", "budget": budget, "rows": [_row(m, searches[m], baseline) for m in methods]}
 
@@ -292,6 +301,7 @@ def _search(method: Callable[[Run], None], search: Run) -> Run:
 
 def _row(method: str, searches: list[Run], baseline: list[Run]) -> dict[str, Any]:
     best = [search.course[-1][1] for search in searches]
+    at_half = [search.best_within(search.budget / 2) for search in searches]
     fractions = [
         search.cost_to_reach(base.course[-1][1]) / base.spent for search, base in zip(searches, baseline, strict=True)
     ]
@@ -300,10 +310,13 @@ def _row(method: str, searches: list[Run], baseline: list[Run]) -> dict[str, Any
         "method": method,
         "best": statistics.median(best),
         "best_per_seed": best,
+        "best_at_half": statistics.median(at_half),
+        "best_at_half_per_seed": at_half,
         "cost_fraction": _finite(statistics.median(fractions)),
         "cost_fraction_per_seed": [_finite(fraction) for fraction in fractions],
         "trials": statistics.median(len(search.trials) for search in searches),
         "suggest_seconds": statistics.median(took) if took else None,
+        "courses": [search.course for search in searches],
     }
 
 
@@ -312,11 +325,13 @@ def _finite(value: float) -> float | None:
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    yield f"{'method':45s} {'best':>7s} {'cost to reach random':>21s} {'trials':>7s} {'suggest s':>10s}"
+    yield f"{'method':45s} {'best':>7s} {'half':>7s} {'cost to reach random':>21s} {'trials':>7s} {'suggest s':>10s}"
     for row in result["rows"]:
         took = "" if row["suggest_seconds"] is None else f"{row['suggest_seconds']:.3f}"
         share = "never" if row["cost_fraction"] is None else f"{row['cost_fraction']:.0%}"
-        yield (f"{row['method']:45s} {row['best']:7.4f} {share:>21s} {row['trials']:7.0f} {took:>10s}")
+        yield (
+            f"{row['method']:45s} {row['best']:7.4f} {row['best_at_half']:7.4f} {share:>21s} {row['trials']:7.0f} {took:>10s}"
+        )
 
 
 def main() -> None:
@@ -330,7 +345,8 @@ def main() -> None:
         default=float(EPOCHS * NUM_TRIALS),
         help="of each search: epochs, or device-seconds on data",
     )
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
         "--method", action="append", choices=tuple(METHODS), help="only these; the first is the baseline"
     )
@@ -338,7 +354,8 @@ def main() -> None:
     given = parser.parse_args()
     methods = given.method or tuple(METHODS)
     objective = real(given.data, given.images) if given.data else synthetic
-    result = run(objective, budget=given.budget, seeds=range(given.seeds), methods=methods)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    result = run(objective, budget=given.budget, seeds=seeds, methods=methods)
     print(json.dumps(result, indent=1) if given.json else "\n".join(_lines(result)))
 
 

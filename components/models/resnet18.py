@@ -40,7 +40,7 @@ PACKAGES = ("torch", "torchvision")
 TAKES_WEIGHTS = True
 
 _DESCRIBED = (
-    Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.05),
+    Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.1),
     Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
     Parameter(name="weight_decay", low=0.0001, high=0.01, log=True, default=0.0005),
     Parameter(name="optimizer", choices=("SGD", "Adam", "RMSprop", "NAG"), default="NAG"),

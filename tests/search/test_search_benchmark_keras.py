@@ -11,6 +11,7 @@ def test_rows_compare_each_method_with_the_first():
     assert list(methods) == [row["method"] for row in rows]
     assert rows[0]["trials"] == 100 / EPOCHS
     assert rows[0]["cost_fraction"] <= 1.0
+    assert all(row["best_at_half"] <= row["best"] for row in rows)
     assert rows[1]["trials"] > rows[0]["trials"]
     assert all(0.5 < row["best"] < 0.95 for row in rows)
 
@@ -21,4 +22,5 @@ def test_an_unreached_score_costs_infinitely():
     search.train(SPACE.defaults)
 
     assert math.inf == search.cost_to_reach(1.0)
+    assert 0.0 == search.best_within(EPOCHS - 1)
     assert EPOCHS == search.cost_to_reach(search.trials[0].score)
