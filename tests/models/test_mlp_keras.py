@@ -172,13 +172,22 @@ def test_the_last_network_is_freed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
-def test_memory_stays_flat_over_a_hundred_trials(half):
-    """A worker's memory does not grow with the number of trials it ran on the widths of the search space."""
-    steps = range(1, 17) if half else range(1, 101)
-    widths = [{"units_1": 64 * step if half else 63 + step, "units_2": 512} for step in steps]
-
-    peaks = _peaks(half, (widths * 100)[:100])
+@pytest.mark.parametrize(
+    ("half", "widths"),
+    [
+        pytest.param(True, [{"units_1": 64 * (n % 16 + 1), "units_2": 512} for n in range(100)], id="search-space"),
+        pytest.param(False, [{"units_1": 64 + n} for n in range(100)], id="always-another-float32"),
+        pytest.param(
+            True,
+            [{"units_1": 64 + n} for n in range(100)],
+            id="always-another-bfloat16",
+            marks=pytest.mark.xfail(reason="TensorFlow keeps the 1,024 products used last: 129 MiB"),
+        ),
+    ],
+)
+def test_memory_stays_flat_over_a_hundred_trials(half, widths):
+    """A worker's memory does not grow with the number of trials it ran."""
+    peaks = _peaks(half, widths)
 
     assert peaks[99] - peaks[19] < 100, "MiB"
 
