@@ -23,7 +23,7 @@ TUTORIAL_BATCH = 64
 def measure(options: Options) -> list[Row]:
     """Return training throughput at the product images' size, and the share of peak."""
     on_gpu = torch.cuda.is_available()
-    num_steps = 40 if on_gpu else 3
+    num_steps = 40 if on_gpu else 8
     data = _random_data(20_480 if on_gpu else 1_024)
     trainer = resnet18.Trainer(data)
     training = resnet18._Training(

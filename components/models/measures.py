@@ -1,7 +1,9 @@
 """What a training cost and whether its export is faithful; imports neither TensorFlow nor torch."""
 
+import ctypes
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -47,6 +49,19 @@ def cpu_has_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
     except OSError:
         return False
     return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep freed memory for the next allocation; return whether it could be told.
+
+    glibc maps every large block anew and returns it when freed. A training step frees and asks for the same tensors
+    again, so it would spend a tenth of its time on page faults and on zeroing. The parameters are those of mallopt(3).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    trim_threshold, mmap_max = -1, -4
+    return mallopt(mmap_max, 0) == 1 and mallopt(trim_threshold, -1) == 1
 
 
 class Stopwatch:

@@ -72,6 +72,9 @@ RECIPE: dict[str, Value] = {"dropout": 0.0, "label_smoothing": 0.0, "augmentatio
 """What the described space leaves fixed; its batch size follows from the device and the number of examples."""
 
 WARMUP_FRACTION = 0.05
+AVERAGE_EVERY = 4
+"""Steps between the weights that an epoch's average is made of."""
+
 HOST_STEPS = 64
 """Steps whose images travel to the device together where not all of them fit."""
 WEIGHT_NAMES = tuple(f"dense_{layer}/{part}" for layer in (1, 2, 3) for part in ("kernel", "bias"))
@@ -132,7 +135,13 @@ class Trainer:
         resume: State | None = None,
         keep_weights: bool = True,
     ) -> FitResult:
-        """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`."""
+        """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`.
+
+        An epoch's score, and the weights that are kept, are those of the mean of the weights over the epoch: while the
+        rate is high, weights circle around what they are worth, and a score of one moment says little about the end.
+
+        Source: Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); stochastic weight averaging, arXiv 1803.05407.
+        """
         try:
             return self._fit(_complete(hyperparameters), epochs, seed, on_epoch, resume, keep_weights)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
@@ -168,9 +177,10 @@ class Trainer:
             loss = program.train(self._examples, self._train[sampler.epoch(epoch)], rates, (seed, epoch))
             if not np.isfinite(loss):
                 raise TrialDivergedError(f"loss must be finite; got {loss} in epoch {epoch}", tuple(scores))
-            score = program.accuracy(self._examples, self._validation)
-            if not scores or score > max(scores):
-                best = program.weights()
+            with program.averaged():
+                score = program.accuracy(self._examples, self._validation)
+                if not scores or score > max(scores):
+                    best = program.weights()
             scores.append(score)
             log.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, %.1f s", epoch, epochs, loss, score,
                      time.perf_counter() - started)  # fmt: skip
@@ -268,6 +278,8 @@ class _Program:
         self._optimizer.build(self._network.trainable_variables)
         # Not all zeros: Nadam starts a product at one.
         self._fresh_slots = [variable.numpy() for variable in self._optimizer.variables]
+        self._means = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
+        self._num_averaged = tf.Variable(0.0, trainable=False)
         self._train_steps = tf.function(self._train_steps, reduce_retracing=True)
         self._count_correct = tf.function(self._count_correct, reduce_retracing=True)
 
@@ -291,12 +303,25 @@ class _Program:
             seed: Of augmentation and dropout.
         """
         total, done = 0.0, 0
+        for variable in (self._num_averaged, *self._means):
+            variable.assign(tf.zeros_like(variable))
         for images, labels, positions in examples.chunks(numbers):
             steps = rates[done : done + len(positions)]
             random = np.array([seed[0], seed[1] * 1_000_003 + done], np.int32)
             total += float(self._train_steps(images, labels, positions, tf.constant(steps), tf.constant(random)))
             done += len(steps)
         return total / len(rates)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network the mean of its weights over the last epoch, for as long as the context lasts."""
+        variables = self._network.trainable_variables
+        current = [tf.identity(variable) for variable in variables]
+        for variable, mean in zip(variables, self._means, strict=True):
+            variable.assign(mean)
+        yield
+        for variable, values in zip(variables, current, strict=True):
+            variable.assign(values)
 
     def accuracy(self, examples: _Examples, numbers: np.ndarray) -> float:
         """Return the share of the numbered examples that is classified correctly; 0 without any."""
@@ -333,7 +358,8 @@ class _Program:
         num_classes = self._network.output_shape[-1]
         variables = self._network.trainable_variables
         total = tf.zeros(())
-        for step in tf.range(tf.shape(positions)[0]):
+        num_steps = tf.shape(positions)[0]
+        for step in tf.range(num_steps):
             random = seed + tf.stack([0, step * 8])
             batch = tf.gather(images, positions[step])
             batch = self._normalise(augment(batch, str(self.hyperparameters["augmentation"]), random))
@@ -345,6 +371,10 @@ class _Program:
             self._optimizer.learning_rate.assign(rates[step])
             self._optimizer.apply(tape.gradient(loss, variables), variables)
             total += loss
+            if (num_steps - step) % AVERAGE_EVERY == 1:  # the last step is one of them
+                self._num_averaged.assign_add(1.0)
+                for variable, mean in zip(variables, self._means, strict=True):
+                    mean.assign_add((variable - mean) / self._num_averaged)
         return total
 
     def _logits(self, batch: tf.Tensor, random: tf.Tensor) -> tf.Tensor:

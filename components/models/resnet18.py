@@ -19,7 +19,7 @@ from torch.nn import functional
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
-from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_cores, onnx_difference
+from components.models.measures import Stopwatch, cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
 from components.models.resnet18_network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -100,6 +100,7 @@ class Trainer:
                 "Check the node pool, the driver and the image's CUDA version"
             )
         torch.set_num_threads(num_usable_cores())
+        keep_freed_memory()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # Shapes do not change from step to step, so trying the convolution algorithms once pays.
         torch.backends.cudnn.benchmark = self._device.type == "cuda"

@@ -43,6 +43,9 @@ class Classifier(nn.Module):
             self.network.conv1 = nn.Conv2d(num_inputs, 64, 7, 2, 3, bias=False)
         if hyperparameters["stem"] == "small":
             self.network.maxpool = nn.Identity()
+        for module in self.network.layer4.modules():
+            if isinstance(module, nn.Conv2d):
+                module.__class__ = SmallMapConv2d  # same parameters under the same names, another way to compute
         self.network.fc = nn.Sequential(nn.Dropout(hyperparameters["dropout"]), self.network.fc)
         self.num_inputs = num_inputs
         self.mirror_average = bool(hyperparameters["mirror_average"])
@@ -80,6 +83,32 @@ class Classifier(nn.Module):
             mirrored = torch.softmax(self.network(pixels.flip(3)).float(), dim=1)
             probabilities = (probabilities + mirrored) / 2
         return probabilities
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """A convolution without bias that trains as one matrix product where a CPU would compute maps of a few positions.
+
+    oneDNN's gradient of the weights reaches a third of the processor's speed on maps of 2x3, a matrix product all of it:
+    a training step on 80x60 images takes a tenth less. Everywhere else, and for inference, it is `nn.Conv2d`.
+    """
+
+    MAX_POSITIONS = 12
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return (n, out, H', W') for (n, in, H, W)."""
+        size, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
+        height, width = ((length + 2 * padding - size) // stride + 1 for length in images.shape[2:])
+        if not self.training or images.is_cuda or height * width > self.MAX_POSITIONS:
+            return super().forward(images)
+        around = functional.pad(images.permute(0, 2, 3, 1), (0, 0, *[padding] * 4))
+        rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
+        windows = [
+            around[:, top : top + rows : stride, left : left + columns : stride]
+            for top in range(size)
+            for left in range(size)
+        ]
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return functional.linear(torch.cat(windows, dim=3), weight).permute(0, 3, 1, 2)
 
 
 def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:

@@ -18,7 +18,7 @@ from components.search.space import Parameter, Space, Value
 EXPLORATION = 0.3
 """Deviations that the confidence bound adds to the mean; Keras Tuner's 2.6 suits longer searches than 30 trials."""
 
-NUM_INITIAL = 4
+NUM_INITIAL = 3
 """Finished trials before the Gaussian process takes over; Keras Tuner's own 3 per dimension would eat the budget."""
 
 

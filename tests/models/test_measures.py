@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_cores
@@ -44,3 +47,25 @@ def test_bfloat16_is_read_from_the_processor(tmp_path):
         (tmp_path / name).write_text(text)
 
     assert [True, True, False, False] == [cpu_has_bfloat16(tmp_path / name) for name in ("amd", "arm", "old", "absent")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_freed_memory_is_used_again():
+    """After the call, allocating and freeing a large array again costs next to no page faults."""
+    program = """
+import resource, numpy
+from components.models.measures import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        numpy.ones(2**26, numpy.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+usual = faults()
+assert keep_freed_memory()
+faults()
+print(usual, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    usual, kept = map(int, done.stdout.split())
+
+    assert usual > 100 * (kept + 1)

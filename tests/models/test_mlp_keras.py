@@ -100,12 +100,36 @@ def test_stops_when_told_to_and_keeps_the_best_epoch(trainer):
     assert 12 * 10 * 16 + 16 + 16 * 8 + 8 + 8 * 3 + 3 == result.num_parameters
 
 
-def test_divergence_ends_the_trial_within_an_epoch(trainer):
-    """NaN or infinity is an error of the trial that carries the scores so far; the trainer goes on."""
-    with pytest.raises(TrialDivergedError):
-        trainer.fit(DESCRIBED | {"learning_rate": 1e30, "optimizer": "SGD", "activation_2": "relu"}, epochs=3, seed=0)
+def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
+    """Every fourth step counts, the last one included; training goes on from where it was."""
+    trainer.fit(DESCRIBED, epochs=1, seed=0)
+    program, rates = trainer._program, np.full(5, 0.01, np.float32)
+    numbers = np.arange(40).reshape(5, 8)
 
-    assert 1 == len(trainer.fit(DESCRIBED, epochs=1, seed=0).scores)
+    program.reset(3)
+    program.train(trainer._examples, numbers[:1], rates[:1], (3, 1))
+    first = program.weights()
+    program.reset(3)
+    program.train(trainer._examples, numbers, rates, (3, 1))
+    last = program.weights()
+    with program.averaged():
+        mean = program.weights()
+
+    for a, b, c, now in zip(first, last, mean, program.weights(), strict=True):
+        np.testing.assert_allclose((a + b) / 2, c, rtol=0, atol=1e-6)
+        assert np.array_equal(b, now)
+
+
+def test_divergence_ends_the_trial_within_an_epoch(trainer):
+    """NaN or infinity is an error of the trial that carries the scores so far; the next trial is as if it was the first."""
+    given = DESCRIBED | {"optimizer": "SGD", "activation_2": "relu"}
+    before = trainer.fit(given, epochs=1, seed=0)
+
+    with pytest.raises(TrialDivergedError):
+        trainer.fit(given | {"learning_rate": 1e30}, epochs=3, seed=0)
+
+    after = trainer.fit(given, epochs=1, seed=0)
+    assert all(np.array_equal(before.weights[name], after.weights[name]) for name in before.weights)
 
 
 def test_out_of_memory_ends_the_trial_only(trainer, monkeypatch):

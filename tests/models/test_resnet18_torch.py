@@ -139,6 +139,29 @@ def test_augmentation_moves_pixels_and_makes_none_up():
     assert pixels is resnet18_network.augment(pixels, "none")
 
 
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 2)])
+def test_a_small_map_is_convolved_alike_as_a_matrix_product(monkeypatch, size, stride):
+    """Output and both gradients are those of `nn.Conv2d`, whose way is left to larger maps and to inference."""
+    given = {"kernel_size": size, "stride": stride, "padding": size // 2, "bias": False, "dtype": torch.float64}
+    usual, small = torch.nn.Conv2d(5, 7, **given), resnet18_network.SmallMapConv2d(5, 7, **given)
+    small.load_state_dict(usual.state_dict())
+    monkeypatch.setattr(small, "_conv_forward", None)
+    images = torch.randn(4, 5, 3, 2, dtype=torch.float64)
+
+    found = []
+    for convolution in (usual, small):
+        pixels = images.clone().requires_grad_()
+        output = convolution(pixels)
+        output.square().sum().backward()
+        found.append((output, pixels.grad, convolution.weight.grad))
+
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+    for convolution, pixels in ((small, torch.randn(4, 5, 9, 9)), (small.eval(), images)):
+        with pytest.raises(TypeError, match="not callable"):
+            convolution(pixels)
+
+
 def test_pretrained_weights_are_taken_in_both_formats(tmp_path):
     """A torch state dict and safetensors give the same start, whose first layer is the file's."""
     torch.manual_seed(1)
