@@ -29,7 +29,7 @@ from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_c
 from components.models.mlp_graph import mlp_graph
 from components.models.mlp_network import augment, build
 from components.models.sampling import EpochSampler, batch_size_for, channel_statistics
-from components.models.schedule import learning_rate_factor
+from components.models.schedule import AVERAGE_EVERY, learning_rate_factor
 from components.search.space import Parameter, Space, Value
 
 log = logging.getLogger(__name__)
@@ -72,9 +72,6 @@ RECIPE: dict[str, Value] = {"dropout": 0.0, "label_smoothing": 0.0, "augmentatio
 """What the described space leaves fixed; its batch size follows from the device and the number of examples."""
 
 WARMUP_FRACTION = 0.05
-AVERAGE_EVERY = 4
-"""Steps between the weights that an epoch's average is made of."""
-
 HOST_STEPS = 64
 """Steps whose images travel to the device together where not all of them fit."""
 WEIGHT_NAMES = tuple(f"dense_{layer}/{part}" for layer in (1, 2, 3) for part in ("kernel", "bias"))
@@ -135,13 +132,7 @@ class Trainer:
         resume: State | None = None,
         keep_weights: bool = True,
     ) -> FitResult:
-        """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`.
-
-        An epoch's score, and the weights that are kept, are those of the mean of the weights over the epoch: while the
-        rate is high, weights circle around what they are worth, and a score of one moment says little about the end.
-
-        Source: Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); stochastic weight averaging, arXiv 1803.05407.
-        """
+        """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`."""
         try:
             return self._fit(_complete(hyperparameters), epochs, seed, on_epoch, resume, keep_weights)
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
@@ -371,7 +362,7 @@ class _Program:
             self._optimizer.learning_rate.assign(rates[step])
             self._optimizer.apply(tape.gradient(loss, variables), variables)
             total += loss
-            if (num_steps - step) % AVERAGE_EVERY == 1:  # the last step is one of them
+            if (num_steps - step) % AVERAGE_EVERY == 1:
                 self._num_averaged.assign_add(1.0)
                 for variable, mean in zip(variables, self._means, strict=True):
                     mean.assign_add((variable - mean) / self._num_averaged)

@@ -29,7 +29,7 @@ from components.models.resnet18_network import (
     reduced_resolution,
 )
 from components.models.sampling import EpochSampler, batch_size_for, channel_statistics, repeat_factors
-from components.models.schedule import learning_rate_factor
+from components.models.schedule import AVERAGE_EVERY, learning_rate_factor
 from components.search.space import Parameter, Space, Value
 
 log = logging.getLogger(__name__)
@@ -206,6 +206,10 @@ class _Training:
             int(hyperparameters.get("batch_size", batch_size_for(len(labels), largest))),
             seed,
         )
+        # Running statistics belong to the weights; counters and constants need no mean.
+        buffers = (b for b in self._model.network.buffers() if b.is_floating_point())
+        self._live = [tensor.detach() for tensor in (*self._model.network.parameters(), *buffers)]
+        self._means = [torch.zeros_like(tensor) for tensor in self._live]
         self._scores: list[float] = []
         self._best: dict[str, torch.Tensor] = {}
 
@@ -217,9 +221,10 @@ class _Training:
             loss = self._train_epoch(epoch)
             if not np.isfinite(loss):
                 raise TrialDivergedError(f"loss must be finite; got {loss} in epoch {epoch}", tuple(self._scores))
-            score = self._validate()
-            if not self._scores or score > max(self._scores):
-                self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}
+            with self._averaged():
+                score = self._validate()
+                if not self._scores or score > max(self._scores):
+                    self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}
             self._scores.append(score)
             log.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, %.1f s", epoch, self._epochs, loss, score,
                      time.perf_counter() - started)  # fmt: skip
@@ -246,6 +251,7 @@ class _Training:
         self._model.train()
         # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
         order = torch.from_numpy(self._trainer._train[batches]).to(self._device)
+        num_averaged = 0
         for step, numbers in enumerate(order, start=(epoch - 1) * len(batches)):
             factor = learning_rate_factor(step, num_steps, WARMUP_FRACTION)
             for group in self._optimizer.param_groups:
@@ -260,8 +266,23 @@ class _Training:
             loss.backward()
             self._optimizer.step()
             total += loss.detach()
+            remaining = epoch * len(batches) - step
+            if remaining % AVERAGE_EVERY == 1:
+                num_averaged += 1
+                for mean, tensor in zip(self._means, self._live, strict=True):
+                    mean.lerp_(tensor, 1 / num_averaged)
         # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
         return float(total) / len(batches)
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the network the mean of its weights over the last epoch, for as long as the context lasts."""
+        current = [tensor.clone() for tensor in self._live]
+        for tensor, mean in zip(self._live, self._means, strict=True):
+            tensor.copy_(mean)
+        yield
+        for tensor, values in zip(self._live, current, strict=True):
+            tensor.copy_(values)
 
     def _validate(self) -> float:
         numbers = self._trainer._validation

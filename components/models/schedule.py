@@ -1,9 +1,16 @@
-"""Learning rate over a training, shared by both approaches; imports no framework.
+"""Learning rate over a training and the mean of its weights, shared by both approaches; imports no framework.
 
-Source: cosine decay, arXiv 1608.03983; one-cycle warm-up, arXiv 1708.07120.
+An epoch's score, and the weights that are kept, are those of the mean of the weights over the epoch. While the rate is
+high, weights circle around what they are worth: a score of one moment says little about the end of the training.
+
+Source: cosine decay, arXiv 1608.03983; one-cycle warm-up, arXiv 1708.07120; means of weights, Polyak and Juditsky, SIAM J.
+    Control Optim. 30 (1992), and arXiv 1803.05407.
 """
 
 import math
+
+AVERAGE_EVERY = 4
+"""Steps between the weights that an epoch's mean is made of, counted from the last one."""
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup_fraction: float) -> float:

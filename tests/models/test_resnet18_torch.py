@@ -69,6 +69,23 @@ def test_resumed_equals_uninterrupted(trainer, optimizer):
     assert all(np.array_equal(states[-1][name], resumed_states[-1][name]) for name in states[-1])
 
 
+def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
+    """Every fourth step counts, the last one included, running statistics as well; training goes on from where it was."""
+    seen = []
+    training = resnet18._Training(trainer, resnet18._complete(WIDE | {"batch_size": 4}), 1, 3)
+    training._sampler.num_steps = 5
+    step = training._optimizer.step
+    training._optimizer.step = lambda: (step(), seen.append([tensor.clone() for tensor in training._live]))
+
+    training._train_epoch(1)
+    with training._averaged():
+        mean = [tensor.clone() for tensor in training._live]
+
+    for first, last, found, now in zip(seen[0], seen[-1], mean, training._live, strict=True):
+        torch.testing.assert_close(found, (first + last) / 2)
+        assert torch.equal(last, now)
+
+
 def test_divergence_ends_the_trial_within_an_epoch(trainer):
     """NaN or infinity is an error of the trial; the trainer goes on."""
     with pytest.raises(TrialDivergedError):
