@@ -120,6 +120,21 @@ def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
         assert np.array_equal(b, now)
 
 
+def test_padding_a_product_changes_nothing(trainer, monkeypatch):
+    """Widths that are no multiple of the step give the products of the plain matrices."""
+    trainer.fit(DESCRIBED, epochs=1, seed=0)
+    program = trainer._program
+    monkeypatch.setattr(program, "_half", True)
+
+    for layer in program._network.layers[1:]:
+        values = tf.random.stateless_normal((5, layer.kernel.shape[0]), seed=(1, 2))
+        rounded = [tf.cast(tf.cast(given, tf.bfloat16), tf.float32) for given in (values, layer.kernel)]
+        found = program._dense(layer, values)
+
+        assert found.shape == (5, layer.kernel.shape[1])
+        np.testing.assert_allclose(found, tf.matmul(*rounded) + layer.bias, rtol=0.02, atol=0.02)
+
+
 def test_divergence_ends_the_trial_within_an_epoch(trainer):
     """NaN or infinity is an error of the trial that carries the scores so far; the next trial is as if it was the first."""
     given = DESCRIBED | {"optimizer": "SGD", "activation_2": "relu"}
@@ -213,7 +228,7 @@ def test_memory_stays_flat_over_a_hundred_trials(half, widths):
 
 @pytest.mark.slow
 def test_memory_is_bounded_where_widths_never_recur():
-    """TensorFlow keeps the 1,024 bfloat16 products used last, 5 of them per width here and 0.3 MB each, and no more."""
+    """Nor does it after many more, none of which has a width that was there before."""
     peaks = _peaks(True, [{"units_1": 64 + number} for number in range(300)])
 
     assert peaks[299] - peaks[219] < 50, "MiB"
