@@ -154,7 +154,7 @@ def test_out_of_memory_ends_the_trial_only(trainer, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mlp._Program, "train", exhausted)
+        patch.setattr(mlp.Program, "train", exhausted)
         with pytest.raises(TrialOutOfMemoryError, match="OOM when allocating"):
             trainer.fit(DESCRIBED, epochs=1, seed=0)
 
