@@ -12,9 +12,15 @@ FRAMEWORKS = {
     "tensorflow": {
         "components/models/mlp.py",
         "components/models/mlp_network.py",
+        "components/models/mlp_program.py",
         "components/search/keras_sampler.py",
     },
-    "keras": {"components/models/mlp.py", "components/models/mlp_network.py", "components/search/keras_sampler.py"},
+    "keras": {
+        "components/models/mlp.py",
+        "components/models/mlp_network.py",
+        "components/models/mlp_program.py",
+        "components/search/keras_sampler.py",
+    },
     "keras_tuner": {"components/search/keras_sampler.py"},
     "torch": {"components/models/resnet18.py", "components/models/resnet18_network.py"},
     "torchvision": {"components/models/resnet18_network.py"},
