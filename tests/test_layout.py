@@ -8,19 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+_KERAS = {
+    "components/models/mlp.py",
+    "components/models/mlp_network.py",
+    "components/models/mlp_program.py",
+    "components/search/keras_sampler.py",
+}
 FRAMEWORKS = {
-    "tensorflow": {
-        "components/models/mlp.py",
-        "components/models/mlp_network.py",
-        "components/models/mlp_program.py",
-        "components/search/keras_sampler.py",
-    },
-    "keras": {
-        "components/models/mlp.py",
-        "components/models/mlp_network.py",
-        "components/models/mlp_program.py",
-        "components/search/keras_sampler.py",
-    },
+    "tensorflow": _KERAS,
+    "keras": _KERAS,
     "keras_tuner": {"components/search/keras_sampler.py"},
     "torch": {"components/models/resnet18.py", "components/models/resnet18_network.py"},
     "torchvision": {"components/models/resnet18_network.py"},
