@@ -281,7 +281,7 @@ def run(
         `rows`, one per method: `best`, `best_at_half` of the budget and `cost_fraction` (what it took to reach the first
         method's best with the same seed, as a fraction of what that one spent on its whole search; None where it did not
         get there), medians over the seeds and each seed's; `trials` and `suggest_seconds`, medians; `courses`, a list
-        of (cost so far, best so far) for each seed.
+        of (cost so far, best so far) for each seed; `best_hyperparameters`, each seed's.
     """
     searches: dict[str, list[Run]] = {method: [] for method in methods}
     for seed in seeds:
@@ -317,6 +317,9 @@ def _row(method: str, searches: list[Run], baseline: list[Run]) -> dict[str, Any
         "trials": statistics.median(len(search.trials) for search in searches),
         "suggest_seconds": statistics.median(took) if took else None,
         "courses": [search.course for search in searches],
+        "best_hyperparameters": [
+            max(search.trials, key=lambda t: t.score or 0.0).hyperparameters for search in searches
+        ],
     }
 
 

@@ -28,7 +28,7 @@ from components.models.resnet18_network import (
     load_pretrained,
     reduced_resolution,
 )
-from components.models.sampling import EpochSampler, batch_size_for, channel_statistics, repeat_factors
+from components.models.sampling import DataPruning, EpochSampler, batch_size_for, channel_statistics, repeat_factors
 from components.models.schedule import AVERAGE_EVERY, learning_rate_factor
 from components.search.space import Parameter, Space, Value
 
@@ -57,8 +57,9 @@ SPACES = {
                 name="augmentation", choices=("none", "flip_shift", "flip_shift_erase"), default="flip_shift_erase"
             ),
             Parameter(name="rare_class_share", choices=(0.0, 0.003, 0.01, 0.03), default=0.01),
+            Parameter(name="data_pruning", choices=(0.0, 0.5), default=0.5),
             Parameter(name="mirror_average", choices=(False, True), default=True),
-            Parameter(name="low_resolution_fraction", choices=(0.0, 0.6), default=0.6),
+            Parameter(name="low_resolution_fraction", choices=(0.0, 0.6, 1.0), default=1.0),
             Parameter(name="stem", choices=("stock", "small"), default="stock"),
         )
     ),
@@ -70,6 +71,7 @@ RECIPE: dict[str, Value] = {
     "dropout": 0.0,
     "augmentation": "flip_shift",
     "rare_class_share": 0.0,
+    "data_pruning": 0.0,
     "mirror_average": False,
     "low_resolution_fraction": 0.0,
     "stem": "stock",
@@ -206,6 +208,7 @@ class _Training:
             int(hyperparameters.get("batch_size", batch_size_for(len(labels), largest))),
             seed,
         )
+        self._pruning = DataPruning(len(labels), float(hyperparameters["data_pruning"]), epochs, seed)
         # Running statistics belong to the weights; counters and constants need no mean.
         buffers = (b for b in self._model.network.buffers() if b.is_floating_point())
         self._live = [tensor.detach() for tensor in (*self._model.network.parameters(), *buffers)]
@@ -242,18 +245,21 @@ class _Training:
     def _train_epoch(self, epoch: int) -> float:
         # Dropout and augmentation draw from the framework's generators: a function of (seed, epoch) makes resuming exact.
         torch.manual_seed(self._seed * 100_003 + epoch)
-        batches = self._sampler.epoch(epoch)
+        kept, factors = self._pruning.epoch(epoch)
+        batches = self._sampler.epoch(epoch, kept)
         low = self._epochs * float(self._hyperparameters["low_resolution_fraction"])
         self._model.resolution = reduced_resolution(self._trainer._image_shape) if epoch <= low else None
-        total = torch.zeros((), device=self._device)
         smoothing = float(self._hyperparameters["label_smoothing"])
-        num_steps = self._epochs * len(batches)
+        num_steps = len(batches)
         self._model.train()
         # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
         order = torch.from_numpy(self._trainer._train[batches]).to(self._device)
+        weights = torch.from_numpy(factors[batches]).to(self._device)
+        losses = torch.empty_like(weights)
         num_averaged = 0
-        for step, numbers in enumerate(order, start=(epoch - 1) * len(batches)):
-            factor = learning_rate_factor(step, num_steps, WARMUP_FRACTION)
+        for step, numbers in enumerate(order):
+            # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
+            factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._hyperparameters["learning_rate"] * factor
             pixels = self._model.normalise(self._trainer._images.take(numbers))
@@ -261,18 +267,19 @@ class _Training:
             with self._autocast():
                 logits = self._model.network(self._model.resize(pixels))
             labels = self._trainer._labels[numbers]
-            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="none")
             self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss * weights[step]).mean().backward()
             self._optimizer.step()
-            total += loss.detach()
-            remaining = epoch * len(batches) - step
-            if remaining % AVERAGE_EVERY == 1:
+            losses[step] = loss.detach()
+            if (num_steps - step) % AVERAGE_EVERY == 1:
                 num_averaged += 1
                 for mean, tensor in zip(self._means, self._live, strict=True):
                     mean.lerp_(tensor, 1 / num_averaged)
         # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
-        return float(total) / len(batches)
+        seen = losses.cpu().numpy()
+        self._pruning.losses[batches] = seen
+        return float(np.average(seen, weights=factors[batches]))
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -305,7 +312,7 @@ class _Training:
         for number, slots in self._optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{number}/{k}": torch.as_tensor(v).cpu().numpy().copy() for k, v in slots.items()
                       if v is not None}  # fmt: skip
-        return state | {"scores": np.array(self._scores)}
+        return state | {"scores": np.array(self._scores), "losses": self._pruning.losses.copy()}
 
     def _restore(self, state: State) -> None:
         def part(prefix: str) -> dict[str, torch.Tensor]:
@@ -326,6 +333,7 @@ class _Training:
                     # Fused optimizers walk through memory, so a slot must be laid out like its channels-last parameter.
                     kept[slot] = torch.empty_like(parameter).copy_(values)
         self._scores = [float(score) for score in state["scores"]]
+        self._pruning.losses = np.array(state["losses"])
 
 
 class _Images:

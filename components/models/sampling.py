@@ -50,13 +50,56 @@ class EpochSampler:
         self.batch_size = max(2, min(batch_size, expected))
         self.num_steps = max(1, expected // self.batch_size)
 
-    def epoch(self, epoch: int) -> np.ndarray:
-        """Return example numbers (steps, batch size) int64 of the epoch; what is left over is another epoch's."""
+    def epoch(self, epoch: int, kept: np.ndarray | None = None) -> np.ndarray:
+        """Return example numbers (steps, batch size) int64 of the epoch; what is left over is another epoch's.
+
+        Args:
+            epoch: From 1.
+            kept: (N,) bool, which examples the epoch may visit; all of them without it.
+        """
         rng = np.random.default_rng((self._seed, epoch))
         whole = np.floor(self._repeats)
         times = whole + (rng.random(len(whole)) < self._repeats - whole)
+        num_steps = self.num_steps
+        if kept is not None and not kept.all():
+            times = times * kept
+            num_steps = max(1, int(times.sum()) // self.batch_size)
         order = rng.permutation(np.repeat(np.arange(len(times)), times.astype(np.int64)))
-        return np.resize(order, (self.num_steps, self.batch_size))
+        return np.resize(order, (num_steps, self.batch_size))
+
+
+class DataPruning:
+    """Leaves part of the well-learnt examples out of an epoch and counts the others like them for the missing ones.
+
+    The first epoch has no losses to go by, and the last eighth of a training visits everything.
+
+    Args:
+        num_examples: N.
+        ratio: Chance, 0 to below 1, that an epoch leaves out an example whose loss is below the mean; 0 visits all.
+        num_epochs: Of the training.
+        seed: Of the training.
+
+    Attributes:
+        losses: (N,) float32 loss of each example at its last visit; infinite before the first.
+
+    Source: InfoBatch, arXiv 2303.04947.
+    """
+
+    FULL_FRACTION = 0.125
+
+    def __init__(self, num_examples: int, ratio: float, num_epochs: int, seed: int) -> None:
+        self._ratio, self._num_epochs, self._seed = ratio, num_epochs, seed
+        self.losses = np.full(num_examples, np.inf, np.float32)
+
+    def epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which examples the epoch (from 1) visits, (N,) bool, and the factors of their losses, (N,) float32."""
+        seen = np.isfinite(self.losses)
+        if not self._ratio or not seen.any() or epoch > self._num_epochs * (1 - self.FULL_FRACTION):
+            return np.ones(len(seen), bool), np.ones(len(seen), np.float32)
+        easy = self.losses < self.losses[seen].mean()
+        rng = np.random.default_rng((self._seed, epoch, 1))
+        kept = ~easy | (rng.random(len(seen)) >= self._ratio)
+        return kept, np.where(easy, 1 / (1 - self._ratio), 1).astype(np.float32)
 
 
 def channel_statistics(images: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ WIDE = DESCRIBED | {
     "dropout": 0.1,
     "augmentation": "flip_shift_erase",
     "rare_class_share": 0.1,
+    "data_pruning": 0.5,
     "mirror_average": True,
     "low_resolution_fraction": 0.6,
     "stem": "small",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.models.sampling import EpochSampler, batch_size_for, channel_statistics, repeat_factors
+from components.models.sampling import DataPruning, EpochSampler, batch_size_for, channel_statistics, repeat_factors
 
 
 def test_an_epoch_visits_every_example_at_most_once():
@@ -50,6 +50,44 @@ def test_fractional_repeats_hold_on_average():
     visits = [np.count_nonzero(sampler.epoch(epoch) == 0) for epoch in range(400)]
 
     assert 1.5 == pytest.approx(np.mean(visits), abs=0.1)
+
+
+def test_an_epoch_leaves_out_only_what_training_already_gets_right():
+    """Half of the examples with a loss below the mean stay away, the other half count twice: the expected sum is kept."""
+    pruning = DataPruning(1_000, 0.5, num_epochs=10, seed=0)
+    pruning.losses[:] = [0.1] * 800 + [2.0] * 200
+
+    kept, weights = pruning.epoch(2)
+
+    assert kept[800:].all()
+    assert 400 == pytest.approx(kept[:800].sum(), abs=50)
+    assert ([2.0], [1.0]) == (np.unique(weights[:800]), np.unique(weights[800:]))
+    assert pruning.losses.sum() == pytest.approx((pruning.losses * weights)[kept].sum(), rel=0.05)
+    assert (kept == pruning.epoch(2)[0]).all()
+    assert (kept != pruning.epoch(3)[0]).any()
+
+
+@pytest.mark.parametrize(("ratio", "epoch", "loss"), [(0.0, 2, 0.5), (0.5, 9, 0.5), (0.5, 10, 0.5), (0.5, 1, np.inf)])
+def test_some_epochs_visit_everything(ratio, epoch, loss):
+    """Without pruning, before any loss is known, and in the last eighth of a training."""
+    pruning = DataPruning(50, ratio, num_epochs=10, seed=0)
+    pruning.losses[:25] = loss
+    pruning.losses[25:] = 2 * loss
+
+    kept, weights = pruning.epoch(epoch)
+
+    assert kept.all()
+    assert (weights == 1).all()
+
+
+def test_a_pruned_epoch_has_fewer_batches_and_only_kept_examples():
+    """The batch size stays what it was; nothing that was left out comes up."""
+    sampler = EpochSampler(np.ones(100), 16, seed=0)
+    kept = np.arange(100) < 40
+
+    assert (2, 16) == sampler.epoch(1, kept).shape
+    assert sampler.epoch(1, kept).max() < 40
+    assert (sampler.epoch(1) == sampler.epoch(1, np.ones(100, bool))).all()
 
 
 def test_small_data_gets_small_batches():
