@@ -333,7 +333,8 @@ class _Training:
                     # Fused optimizers walk through memory, so a slot must be laid out like its channels-last parameter.
                     kept[slot] = torch.empty_like(parameter).copy_(values)
         self._scores = [float(score) for score in state["scores"]]
-        self._pruning.losses = np.array(state["losses"])
+        # A checkpoint from before data pruning has none, and needs none.
+        self._pruning.losses = np.array(state.get("losses", self._pruning.losses))
 
 
 class _Images:

@@ -70,6 +70,15 @@ def test_resumed_equals_uninterrupted(trainer, optimizer):
     assert all(np.array_equal(states[-1][name], resumed_states[-1][name]) for name in states[-1])
 
 
+def test_goes_on_from_a_checkpoint_from_before_data_pruning(trainer):
+    """A training of the described space that an earlier version began is not lost."""
+    states = []
+    whole = trainer.fit(DESCRIBED, epochs=2, seed=5, on_epoch=lambda _e, _s, state: states.append(state()) or True)
+    del states[0]["losses"]
+
+    assert whole.scores == trainer.fit(DESCRIBED, epochs=2, seed=5, resume=states[0]).scores
+
+
 def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
     """Every fourth step counts, the last one included, running statistics as well; training goes on from where it was."""
     seen = []
