@@ -18,7 +18,11 @@ FRAMEWORKS = {
     "tensorflow": _KERAS,
     "keras": _KERAS,
     "keras_tuner": {"components/search/keras_sampler.py"},
-    "torch": {"components/models/resnet18.py", "components/models/resnet18_network.py"},
+    "torch": {
+        "components/models/resnet18.py",
+        "components/models/resnet18_data.py",
+        "components/models/resnet18_network.py",
+    },
     "torchvision": {"components/models/resnet18_network.py"},
 }
 """Which files of `components` may import a framework: two of them in one process abort it."""

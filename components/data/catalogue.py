@@ -28,6 +28,7 @@ LIMITS = Limits()
 _MAX_DESCRIPTION_BYTES = 8 * 2**10
 _MAX_BRACKETS = 50
 _MAX_SIDE = 512
+_MAX_ATTRIBUTES = 10
 _ID = re.compile(r"[\w.-]{1,64}")
 
 
@@ -41,6 +42,7 @@ class Description:
         label: Column with its class.
         image: Column with the image's member name, or a template of columns such as `images/{sku}.jpg`; `{id}` is the id.
         size: Height and width that images are brought to, pixels.
+        attributes: Columns that training may learn from besides the label.
     """
 
     table: str = "styles.csv"
@@ -48,6 +50,7 @@ class Description:
     label: str
     image: str = "images/{id}.jpg"
     size: tuple[int, int] = SIZE
+    attributes: tuple[str, ...] = ()
 
 
 def read(members: Members, *, limit: int = 0) -> RawDataset:
@@ -104,6 +107,8 @@ def parse_description(data: bytes) -> Description:
     ]
     if "size" in values:
         values["size"] = _size(values["size"], problems)
+    if "attributes" in values:
+        values["attributes"] = _attributes(values["attributes"], problems)
     if problems:
         raise DataError(f"{DESCRIPTION}: {'; '.join(problems)}. Correct it")
     return Description(**values)
@@ -115,6 +120,14 @@ def _size(value: Any, problems: list[str]) -> tuple[int, int]:
         problems.append(f"size must be [height, width], each 8 to {_MAX_SIDE} pixels; got {shown(value)}")
         return SIZE
     return value[0], value[1]
+
+
+def _attributes(value: Any, problems: list[str]) -> tuple[str, ...]:
+    texts = isinstance(value, list) and all(isinstance(name, str) and 0 < len(name) <= 300 for name in value)
+    if not texts or len(value) > _MAX_ATTRIBUTES or len(set(value)) < len(value):
+        problems.append(f"attributes must be a list of up to {_MAX_ATTRIBUTES} different columns; got {shown(value)}")
+        return ()
+    return tuple(value)
 
 
 def _description_bytes(members: Members) -> bytes:
@@ -136,7 +149,7 @@ def _parse_table(
         header = next(csv.reader([header_line(data)], strict=True), [])
     except csv.Error as error:
         raise DataError(f"{name}: first line must hold the column names; got {error}. Correct it") from None
-    needed = {description.id, description.label, *_image_columns(description)}
+    needed = {description.id, description.label, *description.attributes, *_image_columns(description)}
     if missing := sorted(needed - set(header)):
         raise DataError(
             f"{name} must have the columns {', '.join(missing)}; got {shown(','.join(header))}. Correct {DESCRIPTION}"
@@ -155,10 +168,10 @@ def _parse_table(
             if "{" in description.image
             else fields[description.image]
         )
-        examples.append((number, key, fields[description.label]))
+        examples.append((number, key, fields[description.label], tuple(fields[a] for a in description.attributes)))
         if image.removeprefix("./") in names:
             images.setdefault(key, image.removeprefix("./"))
-    return make_table(examples, count_lines(data), findings, name), images
+    return make_table(examples, count_lines(data), findings, name, description.attributes), images
 
 
 def _rows(data: bytes, num_fields: int, findings: Findings, name: str) -> Iterator[tuple[int, list[str]]]:

@@ -1,7 +1,7 @@
 """What ingest hands on: the packed arrays of one dataset, as directories.
 
-`train_data/` holds `images.npy`, `labels.npy`, `split.npy` and `dataset.json`; `test_data/` holds
-`images.npy`, `labels.npy`, `groups.npy` and `dataset.json`. File names live here and nowhere else.
+`train_data/` holds `images.npy`, `labels.npy`, `split.npy`, `dataset.json` and, where the source has any, `attributes.npy`;
+`test_data/` holds `images.npy`, `labels.npy`, `groups.npy` and `dataset.json`. File names live here and nowhere else.
 """
 
 import dataclasses
@@ -30,7 +30,8 @@ class DatasetInfo:
         counts: Examples per split: `train`, `validation`, `test`.
         source: Where the raw data came from, without credentials.
         checksums: Digest of each raw file by its name.
-        content_hash: SHA-256 over pixels, labels and splits: equal exactly where the data is equal.
+        content_hash: SHA-256 over pixels, labels, attributes and splits: equal exactly where the data is equal.
+        attributes: What else is known of the training examples: the values of each attribute, in the order of their numbers.
         report: What ingest found: `quarantined`, `repaired`, `duplicate_groups`, ... (the `data` part of `summary.json`).
     """
 
@@ -40,6 +41,7 @@ class DatasetInfo:
     source: str
     checksums: dict[str, str]
     content_hash: str
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
@@ -53,8 +55,9 @@ class DatasetInfo:
         path = directory / "dataset.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**values, "classes": tuple(values["classes"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            attributes = {name: tuple(known) for name, known in values.get("attributes", {}).items()}
+            return cls(**{**values, "classes": tuple(values["classes"]), "attributes": attributes})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} must be written by the ingest step; got {error}. Run ingest again") from error
 
 
@@ -67,12 +70,14 @@ class TrainData:
         labels: (N,) int64, 0..K-1.
         split: (N,) uint8, `TRAIN` or `VALIDATION`.
         info: Names, counts and hashes.
+        attributes: (N, A) int64, the number of each example's value of the A attributes in `info`; -1 is unknown.
     """
 
     images: np.ndarray
     labels: np.ndarray
     split: np.ndarray
     info: DatasetInfo
+    attributes: np.ndarray | None = None
 
     def save(self, directory: Path | str, *, rows: np.ndarray | None = None) -> None:
         """Write the directory; `dataset.json` comes last, so that a half-written one is recognised.
@@ -87,6 +92,9 @@ class TrainData:
         _save_rows(directory / "images.npy", self.images, rows)
         np.save(directory / "labels.npy", self.labels.astype(np.int64))
         np.save(directory / "split.npy", self.split.astype(np.uint8))
+        (directory / "attributes.npy").unlink(missing_ok=True)
+        if self.attributes is not None:
+            np.save(directory / "attributes.npy", self.attributes.astype(np.int64))
         self.info.save(directory)
 
     @classmethod
@@ -100,7 +108,13 @@ class TrainData:
             raise DataError(
                 f"{directory}: split.npy must have {len(labels)} entries; got {len(split)}. Run ingest again"
             )
-        return cls(images=images, labels=labels, split=split, info=info)
+        attributes = _load_array(directory / "attributes.npy") if info.attributes else None
+        if attributes is not None and attributes.shape != (len(labels), len(info.attributes)):
+            raise DataError(
+                f"{directory}: attributes.npy must be ({len(labels)}, {len(info.attributes)}); got {attributes.shape}."
+                " Run ingest again"
+            )
+        return cls(images=images, labels=labels, split=split, info=info, attributes=attributes)
 
     def part(self, which: int) -> tuple[np.ndarray, np.ndarray]:
         """Return images (n, H, W, C) uint8 and labels (n,) int64 of `TRAIN` or `VALIDATION`."""

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from components.data.decoding import decode_members
-from components.data.findings import Findings
+from components.data.findings import Findings, shown
 from components.data.raw import Members, RawDataset
 from components.data.styles_table import Table, parse_styles
 from components.data.subset import stratified_subset
@@ -25,6 +25,7 @@ TABLE = "styles.csv"
 PATTERN = r"(?:myntradataset/)?(?:styles\.csv|images/\d{1,7}\.jpg)"
 """The members that are read; some archives repeat everything under `myntradataset/`."""
 LIMITS = Limits()
+MAX_ATTRIBUTE_VALUES = 1000
 _NUM_SPLITS = 3
 _IMAGE = re.compile(r"images/(\d{1,7})\.jpg")
 
@@ -37,7 +38,7 @@ def read(members: Members, *, limit: int = 0) -> RawDataset:
         limit: Examples to decode at most, stratified by class; 0 decodes all.
 
     Returns:
-        Images (N, 80, 60, 3), ordered by product id; the label is the row's `subCategory`.
+        Images (N, 80, 60, 3), ordered by product id; the label is the row's `subCategory`, the attributes `ATTRIBUTES`.
 
     Raises:
         DataError: The table is missing or wrong, or too much of the source is.
@@ -74,7 +75,8 @@ def read_table(
         limit: Examples to decode at most, stratified by class; 0 decodes all.
 
     Raises:
-        DataError: Too many rows have no image, or the other way round, or too many images are unusable.
+        DataError: Too many rows have no image, or the other way round, too many images are unusable, or an attribute
+            has too many values.
     """
     findings.rows_without_image = sorted((i for i in table.ids if i not in images), key=_order)
     findings.images_without_row = sorted(strays, key=_order)
@@ -82,32 +84,46 @@ def read_table(
         findings.notes["ignored_files"] = members.num_ignored
     findings.check_fraction("rows without image", len(findings.rows_without_image), table.num_rows)
     findings.check_fraction("images without row", len(strays), len(table.ids) + len(strays))
-    pairs = sorted(
-        ((i, label) for i, label in zip(table.ids, table.labels, strict=True) if i in images),
-        key=lambda p: _order(p[0]),
-    )
+    order = sorted((n for n, i in enumerate(table.ids) if i in images), key=lambda n: _order(table.ids[n]))
     if limit:
-        chosen = stratified_subset([label for _, label in pairs], [i for i, _ in pairs], limit, least=_NUM_SPLITS)
-        pairs = [pairs[i] for i in chosen]
-    names = [images[i] for i, _ in pairs]
+        chosen = stratified_subset(
+            [table.labels[n] for n in order], [table.ids[n] for n in order], limit, least=_NUM_SPLITS
+        )
+        order = [order[n] for n in chosen]
+    names = [images[table.ids[n]] for n in order]
     num_quarantined = len(findings.quarantined)
     pixels, usable, digests = decode_members(members, names, size, findings)
     findings.check_fraction("unusable images", len(findings.quarantined) - num_quarantined, len(names))
     rows = np.flatnonzero(usable)
-    kept = [pairs[i] for i in rows]
-    classes = tuple(sorted({label for _, label in kept}))
-    number = {label: k for k, label in enumerate(classes)}
+    kept = [order[n] for n in rows]
+    labels, classes = _numbered([table.labels[n] for n in kept])
+    attributes = {name: _numbered([values[n] for n in kept]) for name, values in sorted(table.attributes.items())}
+    for name, (_, values) in attributes.items():
+        if len(values) > MAX_ATTRIBUTE_VALUES:
+            raise DataError(
+                f"attribute {shown(name)} must have at most {MAX_ATTRIBUTE_VALUES:,} values; got {len(values):,}. "
+                "Name a column of kinds rather than of names"
+            )
     return RawDataset(
         images=pixels,
         rows=rows,
-        labels=np.array([number[label] for _, label in kept], np.int64),
+        labels=labels,
         classes=classes,
-        ids=np.array([i for i, _ in kept]),
+        ids=np.array([table.ids[n] for n in kept]),
         digests=digests[rows],
         official_test=None,
         checksums={},
         findings=findings,
+        attributes=np.stack([numbers for numbers, _ in attributes.values()], axis=1) if attributes else None,
+        attribute_values={name: values for name, (_, values) in attributes.items()},
     )
+
+
+def _numbered(names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return each name's number (N,) int64 and the names in that order; an empty name has no number and gives -1."""
+    known = tuple(sorted(set(names) - {""}))
+    number = {name: k for k, name in enumerate(known)} | {"": -1}
+    return np.array([number[name] for name in names], np.int64), known
 
 
 def _order(key: str) -> tuple[int, str]:

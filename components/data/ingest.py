@@ -1,6 +1,7 @@
 """Turns one source into `train_data`, `test_data` and a report of everything that was wrong with it."""
 
 import dataclasses
+import json
 import logging
 import time
 from dataclasses import dataclass
@@ -71,7 +72,12 @@ def ingest(
     cleaned = _clean(name, raw, settings)
     details = _describe(raw, cleaned)
     data_hash = digest_all(
-        (*_content(raw), cleaned.labels.astype("<i8").tobytes(), "\0".join(cleaned.classes).encode())
+        (
+            *_content(raw),
+            cleaned.labels.astype("<i8").tobytes(),
+            "\0".join(cleaned.classes).encode(),
+            *_attribute_content(raw, cleaned),
+        )
     )
     statistics = take_statistics(raw.images, raw.rows, cleaned.labels, cleaned.classes)
     details["statistics"] = statistics
@@ -85,6 +91,7 @@ def ingest(
         source=opened.shown,
         checksums=raw.checksums or opened.checksums,
         content_hash=digest_all((data_hash.encode(), cleaned.splits.assignment.tobytes())),
+        attributes=raw.attribute_values,
         report=_summarise(raw, cleaned, details),
     )
     with storing(train_dir):
@@ -107,6 +114,7 @@ class _Cleaned:
         folded: Rare classes that became `other`, with their counts.
         splits: Where each example goes.
         counts: Examples per split.
+        attributes: (N, A) int64 of those whose label is as it was read; -1 elsewhere. None where the source has none.
     """
 
     labels: np.ndarray
@@ -116,12 +124,14 @@ class _Cleaned:
     folded: dict[str, int]
     splits: Splits
     counts: dict[str, int]
+    attributes: np.ndarray | None
 
 
 def _clean(name: str, raw: RawDataset, settings: DataSettings) -> _Cleaned:
     groups = group_identical(raw.digests)
-    labels, held_back, contradictory = settle_contradictions(raw.labels, groups, raw.official_test)
-    labels, classes, folded = fold_rare(labels, raw.classes, settings.min_class_count)
+    settled, held_back, contradictory = settle_contradictions(raw.labels, groups, raw.official_test)
+    attributes = None if raw.attributes is None else np.where((settled == raw.labels)[:, None], raw.attributes, -1)
+    labels, classes, folded = fold_rare(settled, raw.classes, settings.min_class_count)
     if len(classes) < 2:
         raise DataError(f"{name} must have at least 2 classes; got {len(classes)}. Check the labels")
     splits = split(
@@ -139,13 +149,19 @@ def _clean(name: str, raw: RawDataset, settings: DataSettings) -> _Cleaned:
             raise DataError(
                 f"{name} must have examples for every split; got none for {part}. Bring more data, or raise data_limit"
             )
-    return _Cleaned(labels, classes, groups, contradictory, folded, splits, counts)
+    return _Cleaned(labels, classes, groups, contradictory, folded, splits, counts, attributes)
 
 
 def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path, test_dir: Path) -> None:
     assignment = cleaned.splits.assignment
     in_train, in_test = np.flatnonzero(assignment <= VALIDATION), np.flatnonzero(assignment == TEST)
-    train = TrainData(images=raw.images, labels=cleaned.labels[in_train], split=assignment[in_train], info=info)
+    train = TrainData(
+        images=raw.images,
+        labels=cleaned.labels[in_train],
+        split=assignment[in_train],
+        info=info,
+        attributes=None if cleaned.attributes is None else cleaned.attributes[in_train],
+    )
     train.save(train_dir, rows=raw.rows[in_train])
     groups = cleaned.groups.numbers[in_test]
     test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info)
@@ -154,6 +170,12 @@ def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path
 
 def _content(raw: RawDataset) -> tuple[bytes, bytes]:
     return repr(raw.images.shape[1:]).encode(), np.ascontiguousarray(raw.digests).tobytes()
+
+
+def _attribute_content(raw: RawDataset, cleaned: _Cleaned) -> tuple[bytes, ...]:
+    if cleaned.attributes is None:
+        return ()
+    return json.dumps(raw.attribute_values).encode(), cleaned.attributes.astype("<i8").tobytes()
 
 
 def _describe(raw: RawDataset, cleaned: _Cleaned) -> dict[str, Any]:

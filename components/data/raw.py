@@ -1,7 +1,7 @@
 """What readers take and hand on: files by name, and one dataset's examples before any split."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,8 @@ class RawDataset:
         official_test: (N,) bool where the publisher fixed a test set, else None.
         checksums: Digest of each raw file.
         findings: Defects.
+        attributes: (N, A) int64, numbers of each example's values; -1 is unknown.
+        attribute_values: The A attributes' values in the order of their numbers; the attributes are sorted by name.
     """
 
     images: np.ndarray
@@ -49,3 +51,5 @@ class RawDataset:
     official_test: np.ndarray | None
     checksums: dict[str, str]
     findings: Findings
+    attributes: np.ndarray | None = None
+    attribute_values: dict[str, tuple[str, ...]] = field(default_factory=dict)

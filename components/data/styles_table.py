@@ -1,8 +1,8 @@
 """Reads Kaggle's `styles.csv`: ten columns, never quoted, the last of which may hold commas of its own."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from components.data.findings import Findings, shown
 from components.data.text_rows import count_lines, header_line, text_lines
@@ -21,6 +21,8 @@ COLUMNS = (
     "productDisplayName",
 )
 ID, LABEL, NAME = COLUMNS.index("id"), COLUMNS.index("subCategory"), COLUMNS.index("productDisplayName")
+ATTRIBUTES = ("articleType",)
+"""Columns that training may learn from besides the label."""
 
 MAX_LABEL_LENGTH = 100
 _ID = re.compile(r"\d{1,7}", re.ASCII)
@@ -34,11 +36,13 @@ class Table:
         ids: Unique ids.
         labels: Class name of each.
         num_rows: Rows of the file, header and blank lines not counted.
+        attributes: Value of each row by the attribute's name; empty where it is not known or longer than a label.
     """
 
     ids: list[str]
     labels: list[str]
     num_rows: int
+    attributes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def parse_styles(data: bytes, findings: Findings, *, name: str = "styles.csv") -> Table:
@@ -97,28 +101,37 @@ def _repaired(
 
 def _checked(rows: list[tuple[int, list[str]]], num_rows: int, findings: Findings, name: str) -> Table:
     examples = []
+    columns = [COLUMNS.index(name) for name in ATTRIBUTES]
     for number, fields in rows:
         if _ID.fullmatch(fields[ID]):
-            examples.append((number, fields[ID], fields[LABEL]))
+            examples.append((number, fields[ID], fields[LABEL], tuple(fields[column] for column in columns)))
         else:
             findings.quarantine(f"{name} line {number}", "id is not a number of up to 7 digits", fields[ID])
-    return make_table(examples, num_rows, findings, name)
+    return make_table(examples, num_rows, findings, name, ATTRIBUTES)
 
 
-def make_table(examples: Iterable[tuple[int, str, str]], num_rows: int, findings: Findings, name: str) -> Table:
+def make_table(
+    examples: Iterable[tuple[int, str, str, tuple[str, ...]]],
+    num_rows: int,
+    findings: Findings,
+    name: str,
+    attributes: Sequence[str],
+) -> Table:
     """Check what every table must have: unique ids, labels of sensible length, few bad rows.
 
     Args:
-        examples: Line number, id and label of each row.
+        examples: Line number, id, label and values of the attributes of each row.
         num_rows: Rows of the file, good and bad.
         findings: Receives `quarantined`.
         name: File name for messages.
+        attributes: Names of the attributes.
 
     Raises:
         DataError: Too many rows are quarantined.
     """
     labels: dict[str, str] = {}
-    for number, key, raw_label in examples:
+    known: list[tuple[str, ...]] = []
+    for number, key, raw_label, values in examples:
         label = raw_label.strip()
         if key in labels:
             findings.quarantine(f"{name} line {number}", "id appears again", key)
@@ -128,5 +141,7 @@ def make_table(examples: Iterable[tuple[int, str, str]], num_rows: int, findings
             findings.quarantine(f"{name} line {number}", f"label longer than {MAX_LABEL_LENGTH} characters", label)
         else:
             labels[key] = label
+            known.append(tuple(value.strip() if len(value) <= MAX_LABEL_LENGTH else "" for value in values))
     findings.check_fraction(f"{name}: quarantined rows", len(findings.quarantined), num_rows)
-    return Table(list(labels), list(labels.values()), num_rows)
+    columns = dict(zip(attributes, map(list, zip(*known, strict=True)), strict=False))
+    return Table(list(labels), list(labels.values()), num_rows, columns)

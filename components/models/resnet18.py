@@ -20,6 +20,7 @@ from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
 from components.models.measures import Stopwatch, cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
+from components.models.resnet18_data import Attributes, Images
 from components.models.resnet18_network import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -57,6 +58,7 @@ SPACES = {
                 name="augmentation", choices=("none", "flip_shift", "flip_shift_erase"), default="flip_shift_erase"
             ),
             Parameter(name="rare_class_share", choices=(0.0, 0.003, 0.01, 0.03), default=0.01),
+            Parameter(name="learn_attributes", choices=(False, True), default=True),
             Parameter(name="data_pruning", choices=(0.0, 0.5), default=0.5),
             Parameter(name="mirror_average", choices=(False, True), default=True),
             Parameter(name="low_resolution_fraction", choices=(0.0, 0.6, 1.0), default=1.0),
@@ -71,6 +73,7 @@ RECIPE: dict[str, Value] = {
     "dropout": 0.0,
     "augmentation": "flip_shift",
     "rare_class_share": 0.0,
+    "learn_attributes": False,
     "data_pruning": 0.0,
     "mirror_average": False,
     "low_resolution_fraction": 0.0,
@@ -112,7 +115,8 @@ class Trainer:
         self._num_classes = len(train_data.info.classes)
         self._labels = torch.from_numpy(np.asarray(train_data.labels, dtype=np.int64)).to(self._device)
         self._numpy_labels = np.asarray(train_data.labels)
-        self._images = _Images(train_data.images, self._device)
+        self._attributes = Attributes(train_data, self._device)
+        self._images = Images(train_data.images, self._device)
         self._train = np.flatnonzero(train_data.split == TRAIN)
         self._validation = np.flatnonzero(train_data.split == VALIDATION)
         if self._pretrained:
@@ -178,9 +182,11 @@ class Trainer:
             expected = model(examples).numpy()
         return onnx_difference(onnx_path, examples.numpy(), expected)
 
-    def build(self, hyperparameters: dict[str, Value]) -> Classifier:
+    def build(self, hyperparameters: dict[str, Value], num_auxiliary: int = 0) -> Classifier:
         """Return the network with fresh or pretrained weights, on the device, in channels-last layout."""
-        model = Classifier(self._num_classes, self._image_shape[2], self._mean, self._std, hyperparameters)
+        model = Classifier(
+            self._num_classes, self._image_shape[2], self._mean, self._std, hyperparameters, num_auxiliary
+        )
         if self._pretrained:
             known = {name: values for name, values in self._pretrained.items() if not name.startswith("fc.")}
             if model.num_inputs != 3:
@@ -199,7 +205,8 @@ class _Training:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         torch.manual_seed(seed)
-        self._model = trainer.build(hyperparameters)
+        self._attributes = trainer._attributes if hyperparameters["learn_attributes"] else None
+        self._model = trainer.build(hyperparameters, self._attributes.num_outputs if self._attributes else 0)
         self._optimizer = _optimizer(self._model, hyperparameters, self._device)
         labels = trainer._numpy_labels[trainer._train]
         largest = 256 if self._device.type == "cuda" else 128
@@ -234,12 +241,14 @@ class _Training:
             if on_epoch is not None and not on_epoch(epoch, score, self._state):
                 break
         peak = torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
+        weights = self._model.without_auxiliary(self._best)
+        deployed = self._model.without_auxiliary(dict(self._model.named_parameters()))
         return FitResult(
             scores=tuple(self._scores),
             device_seconds=self._stopwatch.seconds,
             peak_memory_bytes=peak or self._stopwatch.peak_memory_bytes,
-            num_parameters=sum(p.numel() for p in self._model.parameters()),
-            weights={name: values.cpu().numpy() for name, values in self._best.items()} if keep_weights else {},
+            num_parameters=sum(p.numel() for p in deployed.values()),
+            weights={name: values.cpu().numpy() for name, values in weights.items()} if keep_weights else {},
         )
 
     def _train_epoch(self, epoch: int) -> float:
@@ -266,10 +275,13 @@ class _Training:
             pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
             with self._autocast():
                 logits = self._model.network(self._model.resize(pixels))
-            labels = self._trainer._labels[numbers]
-            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="none")
+            logits, labels = logits.float(), self._trainer._labels[numbers]
+            loss = functional.cross_entropy(
+                logits[:, : self._trainer._num_classes], labels, label_smoothing=smoothing, reduction="none"
+            )
+            total = loss if self._attributes is None else loss + self._attributes.loss(logits, numbers, smoothing)
             self._optimizer.zero_grad(set_to_none=True)
-            (loss * weights[step]).mean().backward()
+            (total * weights[step]).mean().backward()
             self._optimizer.step()
             losses[step] = loss.detach()
             if (num_steps - step) % AVERAGE_EVERY == 1:
@@ -335,23 +347,6 @@ class _Training:
         self._scores = [float(score) for score in state["scores"]]
         # A checkpoint from before data pruning has none, and needs none.
         self._pruning.losses = np.array(state.get("losses", self._pruning.losses))
-
-
-class _Images:
-    """All images of a dataset: on the device where they fit, else left where they are (memory or a mapped file)."""
-
-    def __init__(self, images: np.ndarray, device: torch.device) -> None:
-        self._device, self._source = device, images
-        fits = device.type == "cpu" or images.nbytes < 0.5 * torch.cuda.mem_get_info()[0]
-        mapped = isinstance(images, np.memmap)
-        self._tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device) if fits and not (
-            mapped and device.type == "cpu") else None  # fmt: skip
-
-    def take(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the images (n, H, W, C) uint8 of the numbers (n,) int64, on the device."""
-        if self._tensor is None:
-            return torch.from_numpy(self._source[numbers.cpu().numpy()]).to(self._device)
-        return self._tensor[numbers]
 
 
 def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:

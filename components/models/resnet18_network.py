@@ -26,6 +26,7 @@ class Classifier(nn.Module):
         mean: Per channel of the network's input, in 0-1.
         std: Likewise.
         hyperparameters: A complete set; see `resnet18.SPACES` and `resnet18.RECIPE`.
+        num_auxiliary: Further outputs of the last layer, behind the K, that training may use; answers do not contain them.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Classifier(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         hyperparameters: dict[str, Value],
+        num_auxiliary: int = 0,
     ) -> None:
         super().__init__()
-        self.network = torchvision.models.resnet18(num_classes=num_classes)
+        self.network = torchvision.models.resnet18(num_classes=num_classes + num_auxiliary)
         num_inputs = 3 if num_channels == 1 else num_channels
         if num_inputs != 3:
             self.network.conv1 = nn.Conv2d(num_inputs, 64, 7, 2, 3, bias=False)
@@ -48,6 +50,7 @@ class Classifier(nn.Module):
                 module.__class__ = SmallMapConv2d  # same parameters under the same names, another way to compute
         self.network.fc = nn.Sequential(nn.Dropout(hyperparameters["dropout"]), self.network.fc)
         self.num_inputs = num_inputs
+        self.num_classes = num_classes
         self.mirror_average = bool(hyperparameters["mirror_average"])
         self.resolution: tuple[int, int] | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
@@ -78,11 +81,17 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, K) float32 of (n, H, W, C) uint8 images."""
         pixels = self.resize(self.normalise(images))
-        probabilities = torch.softmax(self.network(pixels).float(), dim=1)
+        probabilities = self._probabilities(pixels)
         if self.mirror_average:
-            mirrored = torch.softmax(self.network(pixels.flip(3)).float(), dim=1)
-            probabilities = (probabilities + mirrored) / 2
+            probabilities = (probabilities + self._probabilities(pixels.flip(3))) / 2
         return probabilities
+
+    def _probabilities(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.network(pixels)[:, : self.num_classes].float(), dim=1)
+
+    def without_auxiliary(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return a state dict whose last layer has the K outputs alone; its answers are the same."""
+        return {k: v[: self.num_classes] if k.startswith("network.fc.") else v for k, v in state.items()}
 
 
 class SmallMapConv2d(nn.Conv2d):

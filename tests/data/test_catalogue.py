@@ -66,6 +66,19 @@ def test_images_by_column_or_template(tmp_path, image):
     assert (20, 0) == (sum(info.counts.values()), info.report["rows_without_image"])
 
 
+def test_attributes(tmp_path):
+    """Named columns go along with the training examples, sorted by name."""
+    files = catalogue_files(YAML + b"attributes: [title, sku]\n")
+
+    info = run_ingest(f"furniture={write_files(tmp_path / 'shop', files)}", tmp_path / "out")
+
+    data = TrainData.load(tmp_path / "out/train_data")
+    assert ["sku", "title"] == list(info.attributes) == list(data.info.attributes)
+    assert (len(data.labels), 2) == data.attributes.shape
+    for sku, title in data.attributes:
+        assert int(info.attributes["sku"][sku][2:]) == int(info.attributes["title"][title].split()[1])
+
+
 def test_defects(tmp_path):
     """Bad rows, rows without image and images without row are found as in the known datasets."""
     many = [f'B-{i:02d},"Thing",Lamps' for i in range(80)]
@@ -121,6 +134,9 @@ def test_defaults():
         (b"label: x\nsize: [80]", "size must be"),
         (b"label: x\nsize: [80, 100000]", "size must be"),
         (b"label: x\nsize: [true, 60]", "size must be"),
+        (b"label: x\nattributes: y", "attributes must be a list"),
+        (b"label: x\nattributes: [y, y]", "attributes must be a list"),
+        (b"label: x\nattributes: [y, 7]", "attributes must be a list"),
         (b"label: " + b"x" * 9_000, "at most 8,192 bytes"),
     ],
 )
@@ -144,6 +160,7 @@ def test_wrong_description(text, problem):
         ({"dataset.yaml": YAML.replace(b"{sku}", b"{sku")}, "image must be a column or a template"),
         ({"dataset.yaml": YAML.replace(b"{sku}", b"{0[x]}")}, "image must be a column or a template"),
         ({"dataset.yaml": YAML.replace(b"category", b"kind")}, "must have the columns kind"),
+        ({"dataset.yaml": YAML + b"attributes: [maker]\n"}, "must have the columns maker"),
     ],
 )
 def test_wrong_catalogue(tmp_path, change, text):

@@ -1,6 +1,7 @@
 """The whole ingest: no leakage, the same bytes every time, every example accounted for, every failure one line."""
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from components.data import fashion_products
 from components.data.contract import DatasetInfo, TestData, TrainData
 from components.data.digests import digest_images
 from components.errors import DataError
@@ -68,6 +71,66 @@ def test_contradiction_is_trained_on_only(planted, tmp_path):
     assert [{"id": "1007", "label": "Shoes"}, {"id": "5007", "label": "Bags"}] == sorted(pair, key=lambda e: e["id"])
     assert 1 == len(mixed)
     assert {0} == set(train.split[inverse == mixed[0]].tolist())
+
+
+def test_attributes(tmp_path):
+    """Every training example keeps what its row says beyond the label; what is empty, or of another label, is unknown."""
+    kinds = ["Shirts", "Tshirts", "", "x" * 101]
+    rows = [row(3000 + i, articleType=kinds[i % 4]) for i in range(40)]
+    rows += [row(4000 + i, "Shoes" if i else "Topwear", articleType="Sandals" if i else "Tops") for i in range(3)]
+    members = [(f"images/{3000 + i}.jpg", jpeg(seed=300 + i)) for i in range(40)]
+    members += [(f"images/{4000 + i}.jpg", jpeg(seed=400)) for i in range(3)]
+
+    source = products(tmp_path / "p.zip", per_class=0, rows=rows, members=members)
+    info = run_ingest(f"fashion-products={source}", tmp_path / "out")
+
+    train, _ = load(tmp_path / "out")
+    named = [info.attributes["articleType"][k] if k >= 0 else "" for k in train.attributes[:, 0]]
+    shown = {d.tobytes(): name for d, name in zip(digest_images(train.images), named, strict=True)}
+    pictures = {digest_images(decoded(3000 + i, members))[0].tobytes(): kinds[i % 4] for i in range(40)}
+    twins = [name for name, label in zip(named, train.labels, strict=True) if info.classes[label] == "Shoes"]
+    assert {"articleType": ("Sandals", "Shirts", "Tops", "Tshirts")} == info.attributes
+    assert all(shown[d] == (kind if len(kind) <= 100 else "") for d, kind in pictures.items() if d in shown)
+    assert ["", "Sandals", "Sandals"] == sorted(twins)
+
+
+def decoded(key, members):
+    """Return one image of the members as (1, 80, 60, 3) uint8."""
+    return np.asarray(Image.open(io.BytesIO(dict(members)[f"images/{key}.jpg"])))[None]
+
+
+def test_an_attribute_of_names_is_refused(tmp_path, monkeypatch):
+    """A column with another value in every row tells nothing; exit 65 instead of an enormous last layer."""
+    monkeypatch.setattr(fashion_products, "MAX_ATTRIBUTE_VALUES", 3)
+    rows = [row(3000 + i, articleType=f"Name {i}") for i in range(4)]
+    members = [(f"images/{3000 + i}.jpg", jpeg(seed=300 + i)) for i in range(4)]
+
+    with pytest.raises(DataError, match="attribute articleType must have at most 3 values; got 5"):
+        run_ingest(f"fashion-products={products(tmp_path / 'p.zip', rows=rows, members=members)}", tmp_path / "out")
+
+
+def test_attributes_belong_to_the_content(tmp_path):
+    """Data that teaches something else has another hash, though pixels and labels are the same."""
+    sources = [
+        products(tmp_path / f"{kind}.zip", per_class=10, rows=[row(3000, articleType=kind)], members=[
+            ("images/3000.jpg", jpeg(seed=300))])
+        for kind in ("Shirts", "Tops")
+    ]  # fmt: skip
+
+    hashes = {run_ingest(f"fashion-products={s}", tmp_path / s.stem / "out").content_hash for s in sources}
+
+    assert 2 == len(hashes)
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_attributes_that_do_not_fit(planted, tmp_path, change):
+    """A directory whose attributes are gone or of other examples is refused."""
+    run_ingest(f"fashion-products={planted}", tmp_path)
+    path = tmp_path / "train_data/attributes.npy"
+    path.unlink() if change == "missing" else np.save(path, np.load(path)[1:])
+
+    with pytest.raises(DataError, match=r"attributes\.npy.*Run ingest again"):
+        TrainData.load(tmp_path / "train_data")
 
 
 def test_groups_of_the_test_set(planted, tmp_path):

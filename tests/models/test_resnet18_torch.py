@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -6,7 +8,7 @@ import torch
 import torchvision
 
 from components.errors import ConfigurationError
-from components.models import resnet18, resnet18_network
+from components.models import resnet18, resnet18_data, resnet18_network
 from components.models.contract import TrialDivergedError, TrialOutOfMemoryError
 from tests.models.examples import make_train_data
 
@@ -17,6 +19,7 @@ WIDE = DESCRIBED | {
     "dropout": 0.1,
     "augmentation": "flip_shift_erase",
     "rare_class_share": 0.1,
+    "learn_attributes": True,
     "data_pruning": 0.5,
     "mirror_average": True,
     "low_resolution_fraction": 0.6,
@@ -26,7 +29,16 @@ WIDE = DESCRIBED | {
 
 @pytest.fixture(scope="module")
 def trainer():
-    return resnet18.Trainer(make_train_data(30, (12, 10, 3)))
+    return resnet18.Trainer(with_attributes(make_train_data(30, (12, 10, 3))))
+
+
+def with_attributes(data):
+    """Return the data with three attributes: one of two values and some unknown, one of a single value, one of three."""
+    known = {"edge": ("left", "right"), "maker": ("us",), "size": ("l", "m", "s")}
+    numbers = np.arange(len(data.labels))
+    attributes = np.stack([numbers % 3 - 1, numbers * 0, numbers % 3], axis=1)
+    info = dataclasses.replace(data.info, attributes=known)
+    return dataclasses.replace(data, info=info, attributes=attributes)
 
 
 @pytest.mark.parametrize("name", ["described", "wide"])
@@ -39,7 +51,7 @@ def test_the_default_of_each_space_fits_it(name):
 
 def test_learns_and_exports_raw_pixels_to_probabilities(tmp_path):
     """A short training on grey images is right about most of the validation images, and its ONNX agrees with torch."""
-    trainer = resnet18.Trainer(make_train_data(120, (12, 10, 1)))
+    trainer = resnet18.Trainer(with_attributes(make_train_data(120, (12, 10, 1))))
     given = WIDE | {"augmentation": "none", "low_resolution_fraction": 0.0}
     result = trainer.fit(given, epochs=4, seed=0)
 
@@ -48,6 +60,8 @@ def test_learns_and_exports_raw_pixels_to_probabilities(tmp_path):
     assert max(result.scores) > 0.6
     assert difference <= 1e-4
     assert set(result.weights) == set(safetensors.torch.load_file(tmp_path / resnet18.NATIVE_FILE))
+    assert (3, 512) == result.weights["network.fc.1.weight"].shape
+    assert sum(p.numel() for p in torchvision.models.resnet18(num_classes=3).parameters()) == result.num_parameters
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for num in (1, 5):
         (probabilities,) = session.run(["probabilities"], {"images": np.zeros((num, 12, 10, 1), np.uint8)})
@@ -68,6 +82,32 @@ def test_resumed_equals_uninterrupted(trainer, optimizer):
 
     assert whole.scores == resumed.scores
     assert all(np.array_equal(states[-1][name], resumed_states[-1][name]) for name in states[-1])
+
+
+def test_attributes_change_the_training_only_where_there_are_any(trainer):
+    """Outputs for attributes teach features as well; without attributes, or with the option off, there are none."""
+    given, plain = DESCRIBED | {"learn_attributes": True}, resnet18.Trainer(make_train_data(30, (12, 10, 3)))
+
+    def weights(trainer, given):
+        return trainer.fit(given, epochs=1, seed=3).weights
+
+    without = weights(plain, DESCRIBED)
+    for other in (weights(plain, given), weights(trainer, DESCRIBED)):
+        assert all(np.array_equal(without[name], other[name]) for name in without)
+    assert not np.array_equal(without["network.conv1.weight"], weights(trainer, given)["network.conv1.weight"])
+
+
+def test_an_unknown_attribute_adds_nothing_to_the_loss():
+    """The loss is the sum of the known attributes' cross entropies."""
+    attributes = resnet18_data.Attributes(with_attributes(make_train_data(6)), torch.device("cpu"))
+    logits = torch.randn(3, 3 + 2 + 3)
+
+    loss = attributes.loss(logits, torch.tensor([0, 1, 2]), 0.0)
+
+    edge, size = -logits[:, 3:5].log_softmax(1), -logits[:, 5:].log_softmax(1)
+    expected = [size[0, 0], edge[1, 0] + size[1, 1], edge[2, 1] + size[2, 2]]
+    assert 5 == attributes.num_outputs
+    assert torch.stack(expected).tolist() == pytest.approx(loss.tolist(), abs=1e-5)
 
 
 def test_goes_on_from_a_checkpoint_from_before_data_pruning(trainer):
