@@ -28,10 +28,7 @@ LOWEST = 2.0
 """Bounds the scores a model is told from below; see `History.of`."""
 
 NUM_CANDIDATES = 1000
-"""Random settings that a model ranks where it has no proposal of its own, or one that was tried."""
-
-NUM_PARENTS, NUM_NEIGHBOURS = 10, 300
-"""The best-ranked of them, and the settings near these that are ranked next; see `neighbours`."""
+"""Settings that a model ranks where it has no proposal of its own, or one that was tried."""
 
 MAX_GRID = 20_000
 """A space with at most so many settings is searched exhaustively for one that was not tried yet."""
@@ -138,22 +135,14 @@ class HistorySampler(abc.ABC):
         is_new = proposed is not None and self.space.key(proposed) not in history.seen
         if is_new and (rank is None or not any(self._are_near([proposed], history))):
             return proposed
-        rng = self.rng(number)
-        candidates = unseen(self.space, history.seen, rng, count=NUM_CANDIDATES)
+        candidates = unseen(self.space, history.seen, self.rng(number), count=NUM_CANDIDATES)
         if not candidates:  # everything was tried
             return proposed if proposed is not None else defaults
         if rank is None:
             return candidates[0]
-        candidates = self._apart(candidates, history) or candidates
-        parents = [candidates[i] for i in np.argsort(rank(candidates), kind="stable")[:NUM_PARENTS]]
-        near = neighbours(self.space, parents, rng, count=NUM_NEIGHBOURS)
-        near = self._apart([c for c in near if self.space.key(c) not in history.seen], history)
-        candidates = parents + near
+        apart = [c for c, is_near in zip(candidates, self._are_near(candidates, history), strict=True) if not is_near]
+        candidates = apart or candidates
         return candidates[int(np.argmin(rank(candidates)))]
-
-    def _apart(self, candidates: list[dict[str, Value]], history: History) -> list[dict[str, Value]]:
-        """Return those that nothing near was tried of."""
-        return [c for c, is_near in zip(candidates, self._are_near(candidates, history), strict=True) if not is_near]
 
     def _are_near(self, candidates: list[dict[str, Value]], history: History) -> np.ndarray:
         """Return (n,) bool: whether a setting was tried that differs by at most `NEAR` in every parameter."""
@@ -182,27 +171,6 @@ def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) 
     drawn = (space.sample(rng) for _ in range(4 * count))
     found = {key: values for values in drawn if (key := space.key(values)) not in seen}
     return list(found.values())[:count]
-
-
-def neighbours(
-    space: Space, parents: Sequence[dict[str, Value]], rng: np.random.Generator, count: int
-) -> list[dict[str, Value]]:
-    """Return `count` settings that each differ a little from one of the parents.
-
-    Each number moves, with a chance of one half, by a normal deviate of 0.15 of its range and stays within it; each choice
-    is drawn anew with a chance of one fifth. So the bounds, which random settings seldom meet, are met as well.
-
-    Source: Hutter, Hoos, Leyton-Brown 2011, https://doi.org/10.1007/978-3-642-25566-3_40, section 4.3 (local search)
-    """
-    start = unit_matrix(space, [parents[i] for i in rng.integers(len(parents), size=count)])
-    anew = rng.random(start.shape)
-    start = np.where(np.isnan(start), anew, start)
-    moved = np.clip(start + rng.normal(0.0, 0.15, start.shape) * (rng.random(start.shape) < 0.5), 0.0, 1.0)
-    chosen = np.where(rng.random(start.shape) < 0.2, anew, start)
-    return [
-        space.active({p.name: p.at(c if p.choices else m) for p, c, m in zip(space.parameters, cs, ms, strict=True)})
-        for cs, ms in zip(chosen.tolist(), moved.tolist(), strict=True)
-    ]
 
 
 def make_sampler(

@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import ParameterError
 from components.search import samplers
-from components.search.samplers import ALGORITHMS, History, make_sampler, neighbours, unseen
+from components.search.samplers import ALGORITHMS, History, make_sampler, unseen
 from components.search.space import Parameter, Space
 from components.search.trial import Trial
 from components.search.views import unit_matrix
@@ -260,25 +260,6 @@ def test_unseen_finds_the_last_setting_of_a_small_space():
 
     assert [{"a": "y", "b": 2}] == unseen(SMALL, seen, np.random.default_rng(0), 5)
     assert 5 == len(unseen(DESCRIBED, frozenset(), np.random.default_rng(0), 5))
-
-
-def test_neighbours_lie_near_a_parent_and_reach_the_bounds():
-    """A number moves by a fraction of its range and never beyond it, most choices stay, inactive children stay away."""
-    parent = DESCRIBED.defaults
-
-    found = neighbours(DESCRIBED, [parent], np.random.default_rng(0), 500)
-
-    moved = np.abs(unit_matrix(DESCRIBED, found) - unit_matrix(DESCRIBED, [parent]))
-    numbers = [i for i, p in enumerate(DESCRIBED.parameters) if not p.choices]
-    assert [] == [values for values in found if DESCRIBED.problems(values)]
-    assert 0.3 < np.mean(moved[:, numbers] == 0)
-    assert 0.02 < np.median(moved[:, numbers][moved[:, numbers] > 0]) < 0.2
-    edge = {p.name: p.high for p in DESCRIBED.parameters if not p.choices}
-    at_edge = neighbours(DESCRIBED, [parent | edge], np.random.default_rng(0), 100)
-    assert all(np.mean([values[name] == high for values in at_edge]) > 0.5 for name, high in edge.items())
-    children = neighbours(SMALL, [{"a": "x"}], np.random.default_rng(0), 100)
-    assert [] == [values for values in children if SMALL.problems(values)]
-    assert {1, 2, 3} == {values["b"] for values in children if "b" in values}
 
 
 def test_unknown_approaches_and_algorithms_are_refused():
