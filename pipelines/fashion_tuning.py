@@ -52,20 +52,20 @@ def build_pipeline(profile: ClusterProfile):
         return task
 
     @dsl.pipeline(name="search-mlp-workers", display_name="MLP search")
-    def search_mlp_workers(train_data: Input[Dataset], run: dict, search: dict, workers: list):
+    def search_mlp_workers(train_data: Input[Dataset], run: dict, search: dict, workers: List[str]):
         with dsl.ParallelFor(workers, name="each worker") as worker:
             task = steps.search_mlp(train_data=train_data, run=run, search=search, worker=worker)
             configured(task, "search-mlp", "Keras Tuner worker")
 
     @dsl.pipeline(name="search-resnet18-workers", display_name="ResNet18 search")
-    def search_resnet18_workers(train_data: Input[Dataset], run: dict, search: dict, workers: list):
+    def search_resnet18_workers(train_data: Input[Dataset], run: dict, search: dict, workers: List[str]):
         with dsl.ParallelFor(workers, name="each worker") as worker:
             task = steps.search_resnet18(train_data=train_data, run=run, search=search, worker=worker)
             configured(task, "search-resnet18", "scikit-optimize worker")
 
     @dsl.pipeline(name="compare-on", display_name="Compare on one dataset")
     def compare_on(
-        dataset: dict, workers: list, data: dict, search: dict, train: dict, run: dict, study_root: str
+        dataset: dict, workers: List[str], data: dict, search: dict, train: dict, run: dict, study_root: str
     ) -> Comparison:
         ingested = steps.ingest(dataset=dataset, data=data, study_root=study_root)
         configured(ingested, "ingest", "Ingest", cached=True)
@@ -96,7 +96,7 @@ def build_pipeline(profile: ClusterProfile):
 
     @dsl.pipeline(name="each-dataset", display_name="Each dataset")
     def each_dataset(
-        datasets: list, workers: list, data: dict, search: dict, train: dict, run: dict, study_root: str
+        datasets: List[dict], workers: List[str], data: dict, search: dict, train: dict, run: dict, study_root: str
     ) -> Comparisons:
         with dsl.ParallelFor(datasets, name="each dataset") as dataset:
             compared = compare_on(
