@@ -4,7 +4,6 @@ Imports neither TensorFlow nor scikit-optimize: `make_sampler` loads the one tha
 """
 
 import abc
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from components.errors import ParameterError
 from components.parameters import MLP_ALGORITHMS, RESNET18_ALGORITHMS
 from components.search.space import Space, Value
-from components.search.trial import Trial
+from components.search.trial import Trial, is_scored
 from components.search.views import unit_matrix
 
 ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
@@ -74,7 +73,7 @@ class History:
         own = sorted((t for t in trials if t.number != number), key=lambda t: t.number)
         earlier = sorted(reused, key=lambda t: (t.reused_from, t.number))
         finished = [t for t in (*earlier, *own) if t.is_finished]
-        completed = [t for t in finished if t.status == "completed" and _score(t) is not None]
+        completed = [t for t in finished if t.status == "completed" and is_scored(t)]
         scores = [_told_score(t, completed) for t in finished]
         worst = _worst([s for s in scores if s is not None])
         told = tuple(
@@ -92,17 +91,15 @@ def _worst(scores: list[float]) -> float:
     return max(min(scores), middle - LOWEST * (best - middle)) if best > middle else min(scores)
 
 
-def _score(trial: Trial) -> float | None:
-    """The score a sampler may trust; None for a trial that went wrong."""
-    usable = trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
-    return float(trial.score) if usable else None
-
-
 def _told_score(trial: Trial, completed: list[Trial]) -> float | None:
     """The score that the trial would probably have reached with all its epochs; None for a trial that went wrong."""
-    reached, epoch = _score(trial), len(trial.scores)
+    if not is_scored(trial):
+        return None
+    reached, epoch = float(trial.score), len(trial.scores)
+    if trial.status == "completed" or epoch == 0:
+        return reached
     later = [max(t.scores) - max(t.scores[:epoch]) for t in completed if len(t.scores) > epoch]
-    if reached is None or trial.status != "pruned" or epoch == 0 or not later:
+    if not later:
         return reached
     return max(reached, min(reached + statistics.median(later), max(t.score for t in completed)))
 

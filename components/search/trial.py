@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -77,11 +78,15 @@ class Ledger:
     spec: dict[str, Any]
     trials: tuple[Trial, ...]
     reused: tuple[Trial, ...] = field(default=())
+def is_scored(trial: Trial) -> bool:
+    """Return whether the trial has a score that may be compared."""
+    return trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
+
+
 
     def best(self) -> Trial | None:
         """Return the completed or pruned trial with the highest score, the lowest number on a tie; None without one."""
-        usable = [t for t in self.trials if t.status in ("completed", "pruned") and t.score is not None]
-        return max(usable, key=lambda t: (t.score, -t.number), default=None)
+        return max(filter(is_scored, self.trials), key=lambda t: (t.score, -t.number), default=None)
 
     def count(self, status: str) -> int:
         """Return how many trials have the status."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from components.search.space import Space, Value
-from components.search.trial import STATUSES, Ledger, Trial
+from components.search.trial import STATUSES, Ledger, is_scored
 
 COLUMNS = (
     "number",
@@ -46,11 +46,6 @@ class Progress:
     number: int
     device_seconds: float
     best: float
-
-
-def is_scored(trial: Trial) -> bool:
-    """Return whether the trial has a score that may be compared."""
-    return trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
 
 
 def best_so_far(ledger: Ledger) -> list[Progress]:
