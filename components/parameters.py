@@ -210,7 +210,7 @@ class TrainSettings(_Settings):
         replicates: Seeds to train the best configuration with.
         weights: URI of ImageNet weights for ResNet18; empty trains from scratch.
         epochs: Most epochs of a replicate.
-        seed: Seed of the first replicate; the others follow.
+        seed: What the replicates' seeds are made of (`components.search.trial.replicate_seed`).
     """
 
     replicates: int

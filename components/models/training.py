@@ -25,7 +25,7 @@ from components.models.measures import PARITY_TOLERANCE
 from components.parameters import TrainSettings
 from components.search.checkpoints import Checkpoints
 from components.search.records import REPLICATES
-from components.search.trial import Ledger, Trial
+from components.search.trial import Ledger, Trial, replicate_seed
 from components.search.views import trials_csv
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def _train_replicates(
     trainer: Trainer, best: Trial, data: TrainData, settings: TrainSettings, checkpoints: MakeCheckpoints | None
 ) -> list[Replicate]:
     replicates, lost = [], []
-    for seed in range(settings.seed, settings.seed + settings.replicates):
+    for seed in (replicate_seed(settings.seed, number) for number in range(settings.replicates)):
         saved = None
         if checkpoints is not None:
             binding = {

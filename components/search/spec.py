@@ -29,7 +29,7 @@ class StudySpec:
         epochs: Most epochs of a trial.
         pruning: Whether weak trials are stopped early.
         warm_start: Whether earlier studies are reused.
-        seed: Trial `n` is trained with seed `seed + n`.
+        seed: Of the sampler, and what the trials' seeds are made of (`components.search.trial.trial_seed`).
         weights: URI of the weights that trials start from; empty where they start from scratch.
         max_failed_fraction: See `MAX_FAILED_FRACTION`.
     """

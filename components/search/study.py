@@ -20,8 +20,8 @@ from components.search.checkpoints import Checkpoints
 from components.search.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
 from components.search.records import Records, TrialRecord, decode, encode
 from components.search.space import Space, Value
-from components.search.spec import StudySpec
-from components.search.trial import Ledger, Trial
+from components.search.spec import SCHEMA, StudySpec
+from components.search.trial import Ledger, Trial, trial_seed
 from components.stores import ObjectNotFoundError, Store
 
 log = logging.getLogger(__name__)
@@ -207,7 +207,7 @@ class Study:
             hyperparameters, reused_from = suggest(number, ledger)
             params = {
                 "hyperparameters": hyperparameters,
-                "seed": (self.spec["seed"] + number) % 2**31,
+                "seed": trial_seed(self.spec["seed"], number),
                 "based_on": [t.number for t in ledger.trials if t.is_finished],
                 "reused_from": reused_from,
                 "worker": worker,

@@ -13,6 +13,19 @@ from components.search.space import Value
 STATUSES = ("waiting", "running", "completed", "pruned", "diverged", "failed")
 FINISHED = ("completed", "pruned", "diverged", "failed")
 
+_SEEDS = 2**30
+"""Trials have seeds below it, replicates of the final training from it on: no replicate repeats a trial's training."""
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Return the seed that trial `number` of a study with this seed is trained with."""
+    return (seed + number) % _SEEDS
+
+
+def replicate_seed(seed: int, number: int) -> int:
+    """Return the seed of replicate `number` of a run with this seed; no trial of any study has it."""
+    return _SEEDS + (seed + number) % _SEEDS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:

@@ -8,7 +8,7 @@ from components.models import mlp, training
 from components.models.training import train_final
 from components.parameters import TrainSettings
 from components.search.checkpoints import Checkpoints
-from components.search.trial import Ledger
+from components.search.trial import Ledger, replicate_seed, trial_seed
 from components.stores import open_store
 from tests.models.examples import make_ledger, make_train_data
 
@@ -35,7 +35,7 @@ def test_writes_the_model_directory(data, tmp_path):
     described = train_final(mlp, train_data=data, ledger=ledger, settings=SETTINGS, model_dir=tmp_path)
 
     assert described == json.loads((tmp_path / "model.json").read_text())
-    assert [7, 8] == described["seeds"]
+    assert [replicate_seed(7, 0), replicate_seed(7, 1)] == described["seeds"]
     assert WINNER == described["hyperparameters"]
     assert ledger == Ledger.load(tmp_path / "study.json")
     assert {"model.onnx", "model.json", "model.keras", "study.json", "trials.csv", "replicates"} == {
@@ -59,17 +59,18 @@ def test_goes_on_from_a_checkpoint(data, tmp_path):
     whole = train_final(
         mlp, train_data=data, ledger=make_ledger("mlp", WINNER), settings=settings, model_dir=tmp_path / "whole"
     )
-    binding = {"hyperparameters": WINNER, "seed": 0, "epochs": 3, "weights": "", "data_hash": data.info.content_hash}
+    seed = replicate_seed(0, 0)
+    binding = {"hyperparameters": WINNER, "seed": seed, "epochs": 3, "weights": "", "data_hash": data.info.content_hash}
 
     class KilledError(Exception):
         pass
 
     def save_and_die(epoch, _score, state):
-        checkpoints("replicates/0", binding).save(epoch, state(), {"device_seconds": 100.0})
+        checkpoints(f"replicates/{seed}", binding).save(epoch, state(), {"device_seconds": 100.0})
         raise KilledError
 
     with pytest.raises(KilledError):
-        mlp.Trainer(data).fit(WINNER, epochs=3, seed=0, on_epoch=save_and_die)
+        mlp.Trainer(data).fit(WINNER, epochs=3, seed=seed, on_epoch=save_and_die)
     resumed = train_final(
         mlp,
         train_data=data,
@@ -84,6 +85,24 @@ def test_goes_on_from_a_checkpoint(data, tmp_path):
     assert resumed["device_seconds"] > 100
 
 
+def test_no_replicate_repeats_the_training_of_a_trial(data, tmp_path):
+    """The same seed gives the same training bit for bit, so replicates have seeds that no trial has."""
+    trainer = mlp.Trainer(data)
+    trials = [trainer.fit(WINNER, epochs=2, seed=trial_seed(0, number)) for number in (0, 1, 0)]
+    settings = TrainSettings(replicates=2, weights="", epochs=2, seed=0)
+    described = train_final(
+        mlp, train_data=data, ledger=make_ledger("mlp", WINNER), settings=settings, model_dir=tmp_path
+    )
+    again = [trainer.fit(WINNER, epochs=2, seed=seed) for seed in described["seeds"]]
+
+    def kernel(result):
+        return result.weights["dense_1/kernel"].tobytes()
+
+    assert kernel(trials[0]) == kernel(trials[2])
+    assert 4 == len({kernel(result) for result in (*trials[:2], *again)})
+    assert [r["scores"] for r in described["replicates"]] == [list(result.scores) for result in again]
+
+
 def test_a_study_without_a_usable_trial_is_bad_data(data, tmp_path):
     """Nothing is trained where no trial has a score."""
     with pytest.raises(DataError, match="must hold a trial with a score"):
@@ -96,7 +115,7 @@ def test_replicates_that_all_diverge_are_bad_data(data, tmp_path):
     """The error names every seed's fate."""
     ledger = make_ledger("mlp", WINNER | {"learning_rate": 1e30, "optimizer": "SGD"})
 
-    with pytest.raises(DataError, match=r"seed 7: .*seed 8: "):
+    with pytest.raises(DataError, match=rf"seed {replicate_seed(7, 0)}: .*seed {replicate_seed(7, 1)}: "):
         train_final(mlp, train_data=data, ledger=ledger, settings=SETTINGS, model_dir=tmp_path)
 
 

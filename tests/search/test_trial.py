@@ -1,7 +1,7 @@
 import pytest
 
 from components.errors import DataError
-from components.search.trial import Ledger, Trial
+from components.search.trial import Ledger, Trial, replicate_seed, trial_seed
 
 
 def _trial(number, status="completed", score=None, **values):
@@ -57,3 +57,15 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path, text):
 
     with pytest.raises(DataError, match=r"study\.json must be a study ledger"):
         Ledger.load(path)
+
+
+def test_no_replicate_has_a_trials_seed():
+    """Whatever the seeds of study and run, up to the largest allowed, the two never meet; and trials of a study differ."""
+    seeds = (0, 1, 7, 2**30 - 1, 2**30, 2**31 - 20, 2**31 - 1)
+    trials = {trial_seed(seed, number) for seed in seeds for number in range(10_000)}
+    replicates = {replicate_seed(seed, number) for seed in seeds for number in range(20)}
+
+    assert set() == trials & replicates
+    assert max(trials) < 2**30 <= min(replicates) <= max(replicates) < 2**31
+    assert all(10_000 == len({trial_seed(seed, number) for number in range(10_000)}) for seed in seeds)
+    assert all(20 == len({replicate_seed(seed, number) for number in range(20)}) for seed in seeds)
