@@ -69,12 +69,20 @@ SPACES = {
 """Peak learning rate of a cosine schedule; SGD has Nesterov momentum 0.9."""
 
 RECIPE: dict[str, Value] = {"dropout": 0.0, "label_smoothing": 0.0, "augmentation": "none", "mirror_average": False}
-"""What the described space leaves fixed; its batch size follows from the device and the number of examples."""
+"""What the described space leaves fixed."""
+
+LARGEST_BATCH = 256
+"""Of the described space, on every device: it is the batch that its range of learning rates was chosen with."""
 
 WARMUP_FRACTION = 0.05
 
 
 class Trainer:
+def has_gpu() -> bool:
+    """Return whether a trainer of this process would use a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
     """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
 
     Args:
@@ -185,8 +193,7 @@ class Trainer:
 
     def _program_for(self, hyperparameters: dict[str, Value]) -> Program:
         """Return the compiled loop for these hyperparameters: the last one again where only the learning rate differs."""
-        largest = 1024 if self._gpu else 256
-        wanted = {"batch_size": batch_size_for(len(self._train), largest), **hyperparameters}
+        wanted = {"batch_size": batch_size_for(len(self._train), LARGEST_BATCH), **hyperparameters}
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
         if self._program is None or self._program.hyperparameters != wanted:

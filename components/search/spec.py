@@ -7,11 +7,18 @@ from types import ModuleType
 from typing import Any, Self
 
 from components.data.contract import DatasetInfo
+from components.models.sampling import batch_size_for
 from components.parameters import SearchSettings
 from components.search.space import Space
 
 MAX_FAILED_FRACTION = 0.3
 """A study with more failed trials than this share of its budget, and more than one, stops."""
+
+SCHEMA = 2
+"""Schema 1 had neither `device` nor `batch_size`, and its `bayesian` was what `noisy-bayesian` is now."""
+
+MEANING = ("data_hash", "space_hash", "epochs", "weights", "device", "batch_size")
+"""Two studies' scores may be compared where these are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,8 @@ class StudySpec:
         warm_start: Whether earlier studies are reused.
         seed: Of the sampler, and what the trials' seeds are made of (`components.search.trial.trial_seed`).
         weights: URI of the weights that trials start from; empty where they start from scratch.
+        device: `gpu` or `cpu`.
+        batch_size: Examples a step where the space does not tune it.
         max_failed_fraction: See `MAX_FAILED_FRACTION`.
     """
 
@@ -46,11 +55,18 @@ class StudySpec:
     warm_start: bool = False
     seed: int = 0
     weights: str = ""
+    device: str = "cpu"
+    batch_size: int = 0
     max_failed_fraction: float = MAX_FAILED_FRACTION
 
     @classmethod
-    def of(cls, approach: ModuleType, info: DatasetInfo, settings: SearchSettings) -> Self:
-        """Return the spec of an approach's study on a dataset."""
+    def of(
+        cls, approach: ModuleType, info: DatasetInfo, settings: SearchSettings, *, require_gpu: bool = False
+    ) -> Self:
+        """Return the spec of an approach's study on a dataset.
+
+        Where a GPU is required, the study is one of a GPU, whatever this process finds.
+        """
         return cls(
             approach=approach.APPROACH,
             dataset=info.name,
@@ -64,10 +80,12 @@ class StudySpec:
             warm_start=settings.warm_start,
             seed=settings.seed,
             weights=settings.weights if approach.TAKES_WEIGHTS else "",
+            device="gpu" if require_gpu or approach.has_gpu() else "cpu",
+            batch_size=batch_size_for(info.counts["train"], approach.LARGEST_BATCH),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `spec.json`."""
         space = json.loads(json.dumps(self.space))
         space_hash = Space.from_json(space).content_hash if space else ""
-        return {"schema": 1, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
+        return {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}

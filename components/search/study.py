@@ -65,6 +65,11 @@ class Study:
         (root / name).create(names.SPEC, encode(wanted))
         study = cls.open(root, name, timing=timing)
         differing = [key for key in sorted({*wanted, *study.spec}) if wanted.get(key) != study.spec.get(key)]
+        if study.spec["schema"] != SCHEMA:
+            raise ParameterError(
+                f"study {root.uri}/{name} must have schema {SCHEMA} to go on; got {study.spec['schema']}, from a version that"
+                " did not record device and batch size. Start a new study: it begins with the best trials of this one"
+            )
         if differing:
             shown = (f"{key} was {_short(study.spec.get(key))} and is {_short(wanted.get(key))}" for key in differing)
             raise ParameterError(
@@ -83,9 +88,9 @@ class Study:
             raise DataError(
                 f"study {store.uri} must exist; got no {names.SPEC} there. Check its name and the study root"
             ) from error
-        if spec.get("schema") != 1:
+        if spec.get("schema") not in range(1, SCHEMA + 1):
             raise DataError(
-                f"study {store.uri} must have schema 1; got {spec.get('schema')!r}. Use the version it was made with"
+                f"study {store.uri} must have schema 1 to {SCHEMA}; got {spec.get('schema')!r}. Use the version it was made with"
             )
         return cls(store, name, spec, timing or Timing())
 

@@ -10,6 +10,7 @@ from typing import Any
 from components.errors import DataError
 from components.search.records import SPEC, decode
 from components.search.space import Space, Value
+from components.search.spec import MEANING
 from components.search.study import Study
 from components.search.trial import Ledger, Trial
 from components.stores import ObjectNotFoundError, Store
@@ -49,42 +50,27 @@ class Reusable:
         }
 
 
-def find_reusable(
-    store: Store,
-    *,
-    approach: str,
-    dataset: str,
-    data_hash: str,
-    space: Space,
-    exclude: str,
-    epochs: int | None = None,
-    weights: str = "",
-) -> Reusable:
+def find_reusable(store: Store, spec: dict[str, Any], *, exclude: str) -> Reusable:
     """Look through the studies of one root for trials that spare a new study some of its own.
 
-    Trials on the same data with the same space (and number of epochs, and initial weights) are told again, whatever came of them except
-    failures. Of other studies of the approach on a dataset of this name only the best hyperparameters are taken, moved
-    into the space: what was best on last week's catalogue is a good first guess, its score says nothing any more.
+    Trials of studies whose scores mean the same (`components.search.spec.MEANING`: data, space, epochs, initial weights,
+    device, batch size) are told again, whatever came of them except failures. Of other studies of the approach on a
+    dataset of this name only the best hyperparameters are taken, moved into the space: what was best on last week's
+    catalogue, or on another device, is a good first guess, its score says nothing any more.
 
     Args:
         store: The study root.
-        approach: `mlp` or `resnet18`.
-        dataset: Name of the dataset.
-        data_hash: Content hash of its training data.
-        space: The new study's search space.
+        spec: The new study's, as `StudySpec.to_json` gives it.
         exclude: Name of the new study.
-        epochs: Most epochs of a trial; None accepts any.
-        weights: What the trials start from; empty for scratch.
 
     Returns:
         What was found, the same for the same studies; nothing where there are none. An unreadable study is skipped.
     """
+    space = Space.from_json(spec["space"])
     told: list[Trial] = []
     guesses: list[tuple[Trial, str]] = []
-    for ledger in _earlier(store, approach, dataset, exclude):
-        spec = ledger.spec
-        same_training = (epochs is None or spec.get("epochs") == epochs) and spec.get("weights", "") == weights
-        if spec["data_hash"] == data_hash and spec["space_hash"] == space.content_hash and same_training:
+    for ledger in _earlier(store, spec["approach"], spec["dataset"], exclude):
+        if all(ledger.spec.get(key) == spec[key] for key in MEANING):
             told += [_renamed(t, ledger) for t in ledger.trials if t.is_finished and t.status != "failed"]
         elif (best := ledger.best()) is not None:
             guesses.append((best, f"{ledger.name}/{best.number}"))

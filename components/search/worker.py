@@ -43,7 +43,7 @@ def run_worker(
     Args:
         study_root: URI of the store that holds the studies.
         name: Of the study; it is created by whoever comes first.
-        approach: Module with `APPROACH`, `SPACES`, `TAKES_WEIGHTS` and `Trainer`.
+        approach: Module with what `components.models.contract` lists.
         train_data: What to train on. Loaded onto the device only if a trial is left to train.
         settings: Budget and algorithm.
         worker: Shown with the trials; need not be unique.
@@ -60,7 +60,7 @@ def run_worker(
     """
     failpoint("start")
     root, timing = open_store(study_root), timing or Timing()
-    spec = StudySpec.of(approach, train_data.info, settings)
+    spec = StudySpec.of(approach, train_data.info, settings, require_gpu=require_gpu)
     study = Study.create_or_open(root, name, spec, timing=timing)
     if not study.is_finished():
         reused = _warm_start(study, root)
@@ -85,16 +85,7 @@ def _warm_start(study: Study, root: Store) -> dict[str, Any]:
         return {"seeds": [], "origins": []}
 
     def find() -> dict[str, Any]:
-        return find_reusable(
-            root,
-            approach=study.spec["approach"],
-            dataset=study.spec["dataset"],
-            data_hash=study.spec["data_hash"],
-            space=study.space,
-            exclude=study.name,
-            epochs=study.spec["epochs"],
-            weights=study.spec["weights"],
-        ).to_json()
+        return find_reusable(root, study.spec, exclude=study.name).to_json()
 
     reused = study.reuse(find)
     log.info(

@@ -240,9 +240,9 @@ def test_absent_study_is_told(root):
 
 def test_other_schema_is_refused(root):
     """A study of a later version is not guessed at."""
-    root.create("s/spec.json", b'{"schema": 2}')
+    root.create("s/spec.json", b'{"schema": 3}')
 
-    with pytest.raises(DataError, match="must have schema 1; got 2"):
+    with pytest.raises(DataError, match="must have schema 1 to 2; got 3"):
         Study.open(root, "s")
 
 

@@ -25,20 +25,25 @@ def root(tmp_path):
     return open_store(str(tmp_path))
 
 
-def add_study(root, name, results, *, data_hash="this", space=SPACE, approach="mlp", dataset="shoes", epochs=20):
+def spec_of(**changed):
+    """The spec of a study on shoes."""
+    values = {
+        "approach": "mlp",
+        "dataset": "shoes",
+        "data_hash": "this",
+        "space": SPACE,
+        "algorithm": "random",
+        "trials": 200,
+        "minutes": 60.0,
+        "epochs": 20,
+        "max_failed_fraction": 1.0,
+    } | changed
+    return StudySpec(**values | {"space": values["space"].to_json()})
+
+
+def add_study(root, name, results, **changed):
     """A study whose trials had these (hyperparameters, status, score)."""
-    spec = StudySpec(
-        approach=approach,
-        dataset=dataset,
-        data_hash=data_hash,
-        space=space.to_json(),
-        algorithm="random",
-        trials=len(results) + 1,
-        minutes=60.0,
-        epochs=epochs,
-        max_failed_fraction=1.0,
-    )
-    study = Study.create_or_open(root, name, spec)
+    study = Study.create_or_open(root, name, spec_of(**changed))
     for values, status, score in results:
         claim = study.claim_next("worker-0", lambda *_, values=values: (values, ""))
         trial = Trial(number=claim.number, status=status, hyperparameters=values, score=score, device_seconds=1.0)
@@ -48,8 +53,7 @@ def add_study(root, name, results, *, data_hash="this", space=SPACE, approach="m
 
 
 def find(root, **changed):
-    wanted = {"approach": "mlp", "dataset": "shoes", "data_hash": "this", "space": SPACE, "exclude": "new"} | changed
-    return find_reusable(root, **wanted)
+    return find_reusable(root, spec_of(**changed).to_json(), exclude="new")
 
 
 def test_nothing_to_reuse_is_no_problem(root):
@@ -110,12 +114,22 @@ def test_another_space_seeds_what_fits(root):
     assert ({"rate": 0.02, "k": 2},) == find(root, space=wide).seeds
 
 
-def test_another_number_of_epochs_only_seeds(root):
-    """Scores after five epochs do not compare with scores after twenty."""
-    add_study(root, "short", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)], epochs=5)
+@pytest.mark.parametrize("changed", [{"epochs": 5}, {"weights": "w"}, {"device": "gpu"}, {"batch_size": 64}], ids=str)
+def test_scores_that_mean_something_else_only_seed(root, changed):
+    """What a CPU reached in five epochs with another batch is no evidence for a GPU with twenty."""
+    add_study(root, "other", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)], **changed)
 
-    assert (1, 1) == (len(find(root).told), len(find(root).seeds))
-    assert (0, 1) == (len(find(root, epochs=20).told), len(find(root, epochs=20).seeds))
+    assert (1, 1) == (len(find(root, **changed).told), len(find(root, **changed).seeds))
+    assert (0, 1) == (len(find(root).told), len(find(root).seeds))
+
+
+def test_a_study_of_the_first_schema_only_seeds(root):
+    """It does not say on which device its scores came about."""
+    study = add_study(root, "old", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)])
+    spec = {k: v for k, v in study.spec.items() if k not in ("device", "batch_size")} | {"schema": 1, "nonce": "n"}
+    study.store.write("spec.json", json.dumps(spec).encode())
+
+    assert (0, 1) == (len(find(root).told), len(find(root).seeds))
 
 
 @pytest.mark.parametrize("changed", [{"approach": "resnet18"}, {"dataset": "bags"}])

@@ -107,7 +107,14 @@ class ToyTrainer:
         )
 
 
-APPROACH = SimpleNamespace(APPROACH="mlp", SPACES={"described": SPACE}, TAKES_WEIGHTS=False, Trainer=ToyTrainer)
+APPROACH = SimpleNamespace(
+    APPROACH="mlp",
+    SPACES={"described": SPACE},
+    TAKES_WEIGHTS=False,
+    LARGEST_BATCH=16,
+    has_gpu=lambda: False,
+    Trainer=ToyTrainer,
+)
 
 
 class RandomSampler:
