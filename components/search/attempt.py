@@ -41,7 +41,7 @@ class Attempt:
         self._epochs: int = study.spec["epochs"]
         self._checkpoints: Checkpoints = study.trial_checkpoints(claim)
         self._scores: tuple[float, ...] = ()
-        self._pruned = False
+        self._pruned = self._out_of_budget = False
         self._saved_at, self._save_cost = self._clock(), 0.0
         self._peak_memory_bytes = 0
 
@@ -63,7 +63,7 @@ class Attempt:
             step, resume = self._restore()
             self._pulse.begin(self._scores)
             self._saved_at = self._clock()
-            if step < self._epochs:
+            if step < self._epochs and not self._ends_with_the_budget():
                 self._note(self._fit(trainer, resume))
         except TakenOverError:
             self._pulse.end()
@@ -108,6 +108,26 @@ class Attempt:
         )
 
     def _restore(self) -> tuple[int, State | None]:
+    def _prove(self, trainer: Trainer) -> None:
+        """Train the space's defaults for an epoch; a device that cannot do that is to blame for what it did before.
+
+        Only where it can does another failure count against the trial.
+        """
+        try:
+            trainer.fit(self._study.space.defaults, epochs=1, seed=PROOF_SEED, keep_weights=False)
+        except TrialDivergedError:
+            return
+        except FashionTuningError:
+            raise
+        except Exception as error:
+            raise device_fault(f"trial {self._claim.number}", error) from error
+
+    def _ends_with_the_budget(self) -> bool:
+        """Return whether the trial has a score and the study's device-minutes are gone; then it ends as pruned."""
+        if self._scores and self._study.is_used_up(self._claim, self._pulse.device_seconds):
+            self._pruned = self._out_of_budget = True
+        return self._out_of_budget
+
         """Return the step and state to go on from; (0, None) at the beginning."""
         saved = self._checkpoints.latest() if self._claim.epoch > 1 else None
         if saved is None:
@@ -151,6 +171,9 @@ class Attempt:
         trials = self._study.known().trials
         return [t.scores for t in trials if t.number != self._claim.number and t.scores]
 
+        if self._ends_with_the_budget():
+            self._save(epoch, state)
+            return False
     def _is_checkpoint_due(self) -> bool:
         timing = self._study.timing
         pause = max(timing.checkpoint_seconds, self._save_cost / timing.checkpoint_share)
@@ -200,3 +223,4 @@ def _finite(scores: tuple[float, ...]) -> tuple[float, ...]:
             break
         kept.append(float(score))
     return tuple(kept)
+            out_of_budget=self._out_of_budget,

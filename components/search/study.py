@@ -147,7 +147,7 @@ class Study:
         if self.is_stopped():
             return True
         unfinished = self._unfinished()
-        if self._is_used_up():
+        if self.is_used_up():
             return not any(record.epoch for record in unfinished)
         return len(self._records.trials) >= self.spec["trials"] and not unfinished
 
@@ -176,15 +176,25 @@ class Study:
         failed = sum(r.result is not None and r.result["status"] == "failed" for r in self._records.trials.values())
         return failed > max(1, self.spec["max_failed_fraction"] * self.spec["trials"])
 
-    def _is_used_up(self) -> bool:
-        """Whether the device-minutes are gone; running trials are taken to have gone on since they last told."""
-        now = self.timing.clock()
-        running = sum(
-            min(self._liveness.silent_seconds(record.number, record.epoch, now), self.timing.ttl_seconds)
-            for record in self._unfinished()
-            if record.epoch
-        )
-        return sum(r.device_seconds for r in self._records.trials.values()) + running >= 60 * self.spec["minutes"]
+    def is_used_up(self, claim: Claim | None = None, device_seconds: float = 0.0) -> bool:
+        """Return whether the device-minutes are gone, as of the last refresh.
+
+        Running trials are taken to have gone on since they last told.
+
+        Args:
+            claim: The asking worker's own, of which it knows more than the store does.
+            device_seconds: Of this claim so far.
+        """
+        now, spent = self.timing.clock(), 0.0
+        for record in self._records.trials.values():
+            if claim is not None and record.number == claim.number:
+                spent += claim.spent_seconds + device_seconds
+                continue
+            spent += record.device_seconds
+            if record.result is None and record.epoch and not record.is_released:
+                silent = self._liveness.silent_seconds(record.number, record.epoch, now)
+                spent += min(silent, self.timing.ttl_seconds)
+        return spent >= 60 * self.spec["minutes"]
 
     def _unfinished(self) -> list[TrialRecord]:
         return [record for record in self._records.trials.values() if record.result is None]
@@ -205,7 +215,7 @@ class Study:
             for record in self._unfinished():
                 if claim := self._claim_known(record, worker):
                     return claim
-            if self._is_used_up() or len(self._records.trials) >= self.spec["trials"]:
+            if self.is_used_up() or len(self._records.trials) >= self.spec["trials"]:
                 return None
             number = max(self._records.trials, default=-1) + 1
             ledger = self.known()
@@ -228,7 +238,7 @@ class Study:
     def _claim_known(self, record: TrialRecord, worker: str) -> Claim | None:
         """Claim a trial that was never claimed or whose owner is gone; None while it lives."""
         if record.epoch == 0:
-            return None if self._is_used_up() else self._claim(record, worker)
+            return None if self.is_used_up() else self._claim(record, worker)
         gone = record.is_released or (record.number, record.epoch) in self._gone
         if not gone and not self._liveness.is_stale(record.number, record.epoch):
             return None
@@ -375,7 +385,7 @@ class Study:
         self.refresh()
         try:
             for record in self._records.trials.values():
-                if record.result is not None:
+                if record.result is not None and not record.result.get("out_of_budget"):
                     for key in sorted(record.checkpoints, key=lambda key: not key.endswith("manifest.json")):
                         self.store.delete(key)
             self.store.sweep(min_age_seconds)

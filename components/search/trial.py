@@ -47,6 +47,7 @@ class Trial:
         based_on: Numbers of the finished trials that the suggestion was made from.
         error: Why it failed or diverged; empty otherwise.
         reused_from: `<study>/<number>` where warm start re-told it or seeded it; empty otherwise.
+        out_of_budget: True for a `pruned` trial that ended because the study's device-minutes were gone.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Trial:
     based_on: tuple[int, ...] = ()
     error: str = ""
     reused_from: str = ""
+    out_of_budget: bool = False
 
     @property
     def is_finished(self) -> bool:
