@@ -24,6 +24,7 @@ import tensorflow as tf
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
+from components.models.faults import first_line, is_out_of_memory
 from components.models.measures import Stopwatch, cpu_has_bfloat16, num_usable_cores, onnx_difference
 from components.models.mlp_graph import mlp_graph
 from components.models.mlp_network import build
@@ -77,12 +78,12 @@ LARGEST_BATCH = 256
 WARMUP_FRACTION = 0.05
 
 
-class Trainer:
 def has_gpu() -> bool:
     """Return whether a trainer of this process would use a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+class Trainer:
     """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
 
     Args:
@@ -140,8 +141,10 @@ def has_gpu() -> bool:
         """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`."""
         try:
             return self._fit(_complete(hyperparameters), epochs, seed, on_epoch, resume, keep_weights)
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-            message = f"a trial must fit into the device's memory; got {str(error).splitlines()[0][:200]}"
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"a trial must fit into the device's memory; got {first_line(error)}"
         # Outside the handler, whose traceback would keep the trial's tensors alive.
         self._program = None
         _collect()

@@ -19,6 +19,7 @@ from torch.nn import functional
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
+from components.models.faults import first_line, is_out_of_memory
 from components.models.measures import Stopwatch, cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
 from components.models.resnet18_data import Attributes, Images
 from components.models.resnet18_network import (
@@ -88,12 +89,12 @@ WARMUP_FRACTION = 0.2
 VALIDATION_BATCH = 512
 
 
-class Trainer:
 def has_gpu() -> bool:
     """Return whether a trainer of this process would use a GPU."""
     return torch.cuda.is_available()
 
 
+class Trainer:
     """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
 
     Args:
@@ -154,10 +155,10 @@ def has_gpu() -> bool:
         try:
             training = _Training(self, _complete(hyperparameters), epochs, seed)
             return training.run(on_epoch, resume, keep_weights)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except Exception as error:
+            if not is_out_of_memory(error):
                 raise
-            message = f"a trial must fit into the device's memory; got {str(error).splitlines()[0][:200]}"
+            message = f"a trial must fit into the device's memory; got {first_line(error)}"
         finally:
             del training
         # Outside the handler, whose traceback would keep the trial's tensors alive.
@@ -375,11 +376,6 @@ def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torc
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=device.type == "cuda")
         case name:
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=True)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    texts = ("out of memory", "can't allocate memory", "could not create a primitive", "not enough memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(t in str(error) for t in texts)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ from typing import Any
 
 from components.data.contract import TrainData
 from components.errors import DataError, FashionTuningError, StorageError, UnavailableError
-from components.models.contract import FitResult, State, Trainer, TrialDivergedError, TrialOutOfMemoryError
+from components.models.contract import FitResult, State, Trainer, TrialDivergedError
+from components.models.faults import device_faults_end, is_out_of_memory, make_trainer
 from components.models.measures import PARITY_TOLERANCE
 from components.parameters import TrainSettings
 from components.search.checkpoints import Checkpoints
@@ -84,6 +85,7 @@ def train_final(
     Raises:
         DataError: No trial of the study, or no replicate, is usable.
         ConfigurationError: GPU or weights are missing.
+        TryAgainError: The device or the process failed; finished replicates are kept in their checkpoints.
     """
     best = ledger.best()
     if best is None:
@@ -92,10 +94,11 @@ def train_final(
             f"{ledger.count('failed')} failed ones. Read their errors in `study show {ledger.name}`"
         )
     log.info("trial %d is best: validation accuracy %.4f with %s", best.number, best.score, best.hyperparameters)
-    trainer = approach.Trainer(train_data, require_gpu=require_gpu, weights=_weights(approach, settings))
-    replicates = _train_replicates(trainer, best, train_data, settings, checkpoints)
-    winner = max(replicates, key=lambda r: (r.validation_accuracy, -r.seed))
-    differences = _export(approach, trainer, best, replicates, winner, model_dir)
+    trainer = make_trainer(approach, train_data, require_gpu=require_gpu, weights=_weights(approach, settings))
+    with device_faults_end("final training"):
+        replicates = _train_replicates(trainer, best, train_data, settings, checkpoints)
+        winner = max(replicates, key=lambda r: (r.validation_accuracy, -r.seed))
+        differences = _export(approach, trainer, best, replicates, winner, model_dir)
     described = _describe(approach, trainer, train_data, ledger, best, settings, replicates, winner, differences)
     described["model_bytes"] = (model_dir / "model.onnx").stat().st_size
     ledger.save(model_dir / "study.json")
@@ -125,7 +128,9 @@ def _train_replicates(
             saved = checkpoints(f"{REPLICATES}/{seed}", binding=binding)
         try:
             replicates.append(_train_replicate(trainer, best, settings.epochs, seed, saved))
-        except (TrialDivergedError, TrialOutOfMemoryError) as error:
+        except Exception as error:
+            if not isinstance(error, TrialDivergedError) and not is_out_of_memory(error):
+                raise
             log.warning("replicate %d is lost: %s", seed, error)
             lost.append(f"seed {seed}: {error}")
     if not replicates:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from components.errors import FashionTuningError, PermissionDeniedError, StorageError, UnavailableError
 from components.failpoints import failpoint
-from components.models.contract import FitResult, State, Trainer, TrialDivergedError, TrialOutOfMemoryError
+from components.models.contract import FitResult, State, Trainer, TrialDivergedError
+from components.models.faults import device_fault, is_device_fault, is_out_of_memory
 from components.search.checkpoints import Checkpoints
 from components.search.claims import Claim
 from components.search.pruning import should_prune
@@ -16,6 +17,9 @@ from components.search.termination import Termination
 from components.search.trial import Trial
 
 log = logging.getLogger(__name__)
+
+PROOF_SEED = 2**30 - 1
+"""Of the epoch that a device is proven with."""
 
 
 class TakenOverError(Exception):
@@ -53,13 +57,17 @@ class Attempt:
 
         Raises:
             TerminatedError: SIGTERM arrived; the state is saved.
-            FashionTuningError: What is wrong with store, device or settings rather than with the trial.
+            TryAgainError: The device failed; the trial is given back.
+            FashionTuningError: Whatever else is wrong with store or settings rather than with the trial; OSError and
+                ImportError likewise.
         """
         claim = self._claim
         self._pulse.start(claim)
         status, error = "completed", ""
         try:
             trainer = make_trainer()
+            if claim.faults:
+                self._prove(trainer)
             step, resume = self._restore()
             self._pulse.begin(self._scores)
             self._saved_at = self._clock()
@@ -69,17 +77,20 @@ class Attempt:
             self._pulse.end()
             log.info("trial %d: taken over by another worker", claim.number)
             return None
-        except (FashionTuningError, KeyboardInterrupt):
+        except (FashionTuningError, KeyboardInterrupt, OSError, ImportError):
             self._pulse.end(release=True)
             raise
         except TrialDivergedError as diverged:
             status, error = "diverged", str(diverged)
             self._scores = _finite(diverged.scores) or self._scores
-        except (TrialOutOfMemoryError, MemoryError) as exhausted:
-            status, error = "failed", f"out of memory: {exhausted}"
         except Exception as failure:
+            if is_device_fault(failure):
+                self._study.note_fault(claim, failure)
+                self._pulse.end(release=True)
+                raise device_fault(f"trial {claim.number}", failure) from failure
             log.debug("trial %d", claim.number, exc_info=True)
-            status, error = "failed", f"{type(failure).__name__}: {failure}"
+            kind = "out of memory" if is_out_of_memory(failure) else type(failure).__name__
+            status, error = "failed", f"{kind}: {failure}"
         device_seconds = self._pulse.device_seconds
         self._pulse.end()
         if self._pruned:
@@ -97,17 +108,6 @@ class Attempt:
         )
         return trial
 
-    def _fit(self, trainer: Trainer, resume: State | None) -> FitResult:
-        return trainer.fit(
-            self._claim.hyperparameters,
-            epochs=self._epochs,
-            seed=self._claim.seed,
-            on_epoch=self._on_epoch,
-            resume=resume,
-            keep_weights=False,
-        )
-
-    def _restore(self) -> tuple[int, State | None]:
     def _prove(self, trainer: Trainer) -> None:
         """Train the space's defaults for an epoch; a device that cannot do that is to blame for what it did before.
 
@@ -128,6 +128,17 @@ class Attempt:
             self._pruned = self._out_of_budget = True
         return self._out_of_budget
 
+    def _fit(self, trainer: Trainer, resume: State | None) -> FitResult:
+        return trainer.fit(
+            self._claim.hyperparameters,
+            epochs=self._epochs,
+            seed=self._claim.seed,
+            on_epoch=self._on_epoch,
+            resume=resume,
+            keep_weights=False,
+        )
+
+    def _restore(self) -> tuple[int, State | None]:
         """Return the step and state to go on from; (0, None) at the beginning."""
         saved = self._checkpoints.latest() if self._claim.epoch > 1 else None
         if saved is None:
@@ -160,6 +171,9 @@ class Attempt:
         if self._study.spec["pruning"] and should_prune(self._scores, self._others(), max_epochs=self._epochs):
             self._pruned = True
             return False
+        if self._ends_with_the_budget():
+            self._save(epoch, state)
+            return False
         if self._termination.requested:
             self._save(epoch, state)
             self._termination.check()
@@ -171,9 +185,6 @@ class Attempt:
         trials = self._study.known().trials
         return [t.scores for t in trials if t.number != self._claim.number and t.scores]
 
-        if self._ends_with_the_budget():
-            self._save(epoch, state)
-            return False
     def _is_checkpoint_due(self) -> bool:
         timing = self._study.timing
         pause = max(timing.checkpoint_seconds, self._save_cost / timing.checkpoint_share)
@@ -212,6 +223,7 @@ class Attempt:
             based_on=claim.based_on,
             error=error[:1000],
             reused_from=claim.reused_from,
+            out_of_budget=self._out_of_budget,
         )
 
 
@@ -223,4 +235,3 @@ def _finite(scores: tuple[float, ...]) -> tuple[float, ...]:
             break
         kept.append(float(score))
     return tuple(kept)
-            out_of_budget=self._out_of_budget,

@@ -12,7 +12,7 @@ from typing import Any
 from components.search.space import Value
 
 MAX_ATTEMPTS = 3
-"""A trial whose worker died this often is recorded as failed."""
+"""A trial under which so many workers died, or so many devices broke that were in order before, is recorded as failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ class Claim:
         based_on: Numbers of the finished trials the suggestion was made from.
         reused_from: Where a warm start took the hyperparameters from; empty otherwise.
         spent_seconds: Device time of earlier claims on the trial.
+        faults: How often a device broke under it.
         claimed: When, on this process's monotonic clock.
     """
 
@@ -66,6 +67,7 @@ class Claim:
     based_on: tuple[int, ...] = ()
     reused_from: str = ""
     spent_seconds: float = 0.0
+    faults: int = 0
     claimed: float = 0.0
 
 

@@ -13,7 +13,9 @@ from components.search.trial import Trial
 from components.stores import ObjectNotFoundError, Store
 
 SPEC, REUSED, TRIALS, REPLICATES = "spec.json", "reused.json", "trials/", "replicates"
-_KEY = re.compile(r"trials/(\d{5,})/(?:(params|result)\.json|(claim|heartbeat)\.(\d{4,})(?:\.json)?|checkpoints/(.+))")
+_KEY = re.compile(
+    r"trials/(\d{5,})/(?:(params|result)\.json|(claim|heartbeat|fault)\.(\d{4,})(?:\.json)?|checkpoints/(.+))"
+)
 _READERS = 8
 
 
@@ -30,6 +32,11 @@ def claim_key(number: int, epoch: int) -> str:
 def heartbeat_key(number: int, epoch: int) -> str:
     """Key of the one object that is overwritten."""
     return f"trials/{number:05d}/heartbeat.{epoch:04d}"
+
+
+def fault_key(number: int, epoch: int) -> str:
+    """Key of the note that the device broke under the claim of an epoch."""
+    return f"trials/{number:05d}/fault.{epoch:04d}.json"
 
 
 def result_key(number: int) -> str:
@@ -72,6 +79,7 @@ class TrialRecord:
         heartbeat: Content of the newest heartbeat, which may be a former epoch's; None before the first.
         result: Content of `result.json`; None while there is none.
         checkpoints: Keys of checkpoint objects.
+        faults: Claims under which the device broke.
     """
 
     number: int
@@ -81,6 +89,7 @@ class TrialRecord:
     heartbeat: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     checkpoints: list[str] = field(default_factory=list)
+    faults: set[int] = field(default_factory=set)
 
     @property
     def is_released(self) -> bool:
@@ -160,6 +169,8 @@ class Records:
                 record.claim = known.claim if record.epoch == known.epoch and known.claim else {"unread": key}
             elif match[3] == "heartbeat" and (record.heartbeat is None or key > record.heartbeat["unread"]):
                 record.heartbeat = {"unread": key}
+            elif match[3] == "fault":
+                record.faults.add(int(match[4]))
             elif match[5]:
                 record.checkpoints.append(key)
         for record in listed.values():

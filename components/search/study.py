@@ -13,8 +13,9 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Self
 
-from components.errors import DataError, ParameterError, PermissionDeniedError
+from components.errors import DataError, FashionTuningError, ParameterError, PermissionDeniedError
 from components.failpoints import failpoint
+from components.models.faults import first_line
 from components.search import records as names
 from components.search.checkpoints import Checkpoints
 from components.search.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
@@ -64,12 +65,12 @@ class Study:
         wanted = spec.to_json()
         (root / name).create(names.SPEC, encode(wanted))
         study = cls.open(root, name, timing=timing)
-        differing = [key for key in sorted({*wanted, *study.spec}) if wanted.get(key) != study.spec.get(key)]
         if study.spec["schema"] != SCHEMA:
             raise ParameterError(
                 f"study {root.uri}/{name} must have schema {SCHEMA} to go on; got {study.spec['schema']}, from a version that"
                 " did not record device and batch size. Start a new study: it begins with the best trials of this one"
             )
+        differing = [key for key in sorted({*wanted, *study.spec}) if wanted.get(key) != study.spec.get(key)]
         if differing:
             shown = (f"{key} was {_short(study.spec.get(key))} and is {_short(wanted.get(key))}" for key in differing)
             raise ParameterError(
@@ -244,7 +245,10 @@ class Study:
             return None
         failpoint("stale")
         if record.deaths >= MAX_ATTEMPTS:
-            self._give_up(record)
+            self._give_up(record, f"worker died {record.deaths} times")
+            return None
+        if len(record.faults) >= MAX_ATTEMPTS:
+            self._give_up(record, f"the device broke {len(record.faults)} times, though it could train the defaults")
             return None
         return self._claim(record, worker)
 
@@ -276,14 +280,13 @@ class Study:
             based_on=tuple(record.params["based_on"]),
             reused_from=record.params["reused_from"],
             spent_seconds=record.device_seconds,
+            faults=len(record.faults),
             claimed=self.timing.clock(),
         )
 
-    def _give_up(self, record: TrialRecord) -> None:
-        """Record a trial that outlived no worker."""
-        trial = dataclasses.replace(
-            record.trial(), status="failed", score=None, error=f"worker died {record.deaths} times"
-        )
+    def _give_up(self, record: TrialRecord, error: str) -> None:
+        """Record a trial that outlived no worker or no device."""
+        trial = dataclasses.replace(record.trial(), status="failed", score=None, error=error)
         self._accept(trial)
         log.warning("trial %d: failed: %s", record.number, trial.error)
 
@@ -321,6 +324,14 @@ class Study:
             "nonce": claim.nonce,
         }
         store.write(names.heartbeat_key(claim.number, claim.epoch), encode(body))
+
+    def note_fault(self, claim: Claim, error: BaseException) -> None:
+        """Note that the device broke under a claim, for the worker that takes the trial over."""
+        body = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
+        try:
+            self.store.create(names.fault_key(claim.number, claim.epoch), encode(body))
+        except FashionTuningError as unsaid:
+            log.warning("trial %d: fault could not be noted: %s", claim.number, unsaid)
 
     def anticipate(self, trial: Trial) -> None:
         """Count a result in before it is posted, so that the next suggestion knows it."""
@@ -378,6 +389,8 @@ class Study:
 
     def collect(self, min_age_seconds: float = 7 * 86400.0) -> None:
         """Delete the checkpoints of finished trials and what killed writers left; a store that forbids it keeps them.
+
+        Those of a trial that only the budget ended stay.
 
         Args:
             min_age_seconds: Of temporary files, which a slow writer may still hold.

@@ -78,6 +78,11 @@ class Trial:
         return self.scores.index(max(self.scores)) + 1 if self.scores else None
 
 
+def is_scored(trial: Trial) -> bool:
+    """Return whether the trial has a score that may be compared."""
+    return trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """A study as a file: what it was asked to do and every trial.
@@ -93,11 +98,6 @@ class Ledger:
     spec: dict[str, Any]
     trials: tuple[Trial, ...]
     reused: tuple[Trial, ...] = field(default=())
-def is_scored(trial: Trial) -> bool:
-    """Return whether the trial has a score that may be compared."""
-    return trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
-
-
 
     def best(self) -> Trial | None:
         """Return the completed or pruned trial with the highest score, the lowest number on a tie; None without one."""

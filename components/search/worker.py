@@ -8,6 +8,7 @@ from typing import Any
 from components.data.contract import TrainData
 from components.failpoints import failpoint
 from components.models.contract import Trainer
+from components.models.faults import make_trainer
 from components.parameters import SearchSettings
 from components.search.attempt import Attempt
 from components.search.claims import Timing
@@ -37,8 +38,9 @@ def run_worker(
 ) -> Ledger:
     """Work on a study until it is finished, by this worker or another.
 
-    A trial that diverges, runs out of memory or raises is recorded and the study goes on. Killed at any moment, at most
-    the running trial is lost, and its successor continues from the trial's last checkpoint.
+    A trial that diverges, runs out of memory or raises is recorded and the study goes on. What the device, the driver or
+    the process did (`components.models.faults`) gives the trial back and ends the worker. Killed at any moment, at most the
+    running trial is lost, and its successor continues from the trial's last checkpoint.
 
     Args:
         study_root: URI of the store that holds the studies.
@@ -56,6 +58,7 @@ def run_worker(
     Raises:
         ParameterError: The name holds a study that was asked for something else.
         TerminatedError: SIGTERM arrived; the running trial was saved and given back.
+        TryAgainError: The device or the process failed; the trial was given back.
         UnavailableError: The store was out of reach for longer than its deadline.
     """
     failpoint("start")
@@ -161,7 +164,7 @@ class _Worker:
 
     def _make_trainer(self) -> Trainer:
         if self._trainer is None:
-            self._trainer = self._approach.Trainer(
-                self._train_data, require_gpu=self._require_gpu, weights=self._study.spec["weights"]
+            self._trainer = make_trainer(
+                self._approach, self._train_data, require_gpu=self._require_gpu, weights=self._study.spec["weights"]
             )
         return self._trainer

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import time
 
 import pytest
 
@@ -157,6 +158,36 @@ def test_minutes_end_the_study(run, monkeypatch):
     assert all(t.is_finished for t in ledger.trials)
 
 
+def test_minutes_end_a_running_trial_at_its_epoch(run, tmp_path, monkeypatch):
+    """The trial that is running ends as pruned with the score it reached, and its checkpoint stays."""
+    monkeypatch.setattr(toy.ToyTrainer, "epoch_seconds", 0.1)
+    ledger = run(trials=50, epochs=100, minutes=0.35 / 60)
+
+    assert ["pruned"] == [t.status for t in ledger.trials]
+    assert ledger.trials[0].out_of_budget
+    assert ledger.trials[0].score == max(ledger.trials[0].scores)
+    assert 0.35 <= ledger.device_seconds < 2, "an epoch more, not the ten seconds of the trial"
+    study = Study.open(open_store(str(tmp_path / "root")), "toy")
+    assert ledger.trials[0].epochs in {int(key.split("/")[-2][-6:]) for key in study.store.list("trials/00000/checkp")}
+
+
+def test_a_trial_that_outlived_its_budget_is_not_trained_on(run):
+    """Whoever takes it over posts what it had reached."""
+
+    def break_store(epoch):
+        if epoch == 5:
+            time.sleep(2)
+            raise StorageError("store must work; got nothing. Mend it")
+
+    toy.ToyTrainer.faults[0] = break_store
+    with pytest.raises(StorageError):
+        run(trials=1, epochs=100, minutes=1.5 / 60)
+    ledger = run(trials=1, epochs=100, minutes=1.5 / 60)
+
+    assert [(0, 1)] == toy.ToyTrainer.fits
+    assert ("pruned", 4, True) == (ledger.trials[0].status, ledger.trials[0].epochs, ledger.trials[0].out_of_budget)
+
+
 def test_other_spec_is_refused(run):
     """A name that holds another study is refused, with the fields that differ."""
     run(trials=1)
@@ -164,6 +195,32 @@ def test_other_spec_is_refused(run):
     with pytest.raises(ParameterError, match=r"data_hash was .* and is .*, seed was 0 and is 7") as caught:
         run(trials=1, seed=7, data_hash="f" * 64)
     assert 64 == caught.value.exit_code
+
+
+def test_device_and_batch_belong_to_the_study(run, tmp_path):
+    """A study says on which device and with which batch it trains, and is not continued with another."""
+    run(trials=1)
+    spec = json.loads((tmp_path / "root" / "toy" / "spec.json").read_text())
+
+    assert (2, "cpu", 16) == (spec["schema"], spec["device"], spec["batch_size"])
+    with pytest.raises(ParameterError, match='device was "cpu" and is "gpu"'):
+        run(trials=1, approach=changed(toy.APPROACH, has_gpu=lambda: True))
+    with pytest.raises(ParameterError, match="batch_size was 16 and is 8"):
+        run(trials=1, approach=changed(toy.APPROACH, LARGEST_BATCH=8))
+
+
+def test_a_study_of_the_first_schema_is_refused_by_name(run, tmp_path):
+    """It is not continued with settings that it does not record; the error says what to do."""
+    run(trials=1)
+    path = tmp_path / "root" / "toy" / "spec.json"
+    spec = json.loads(path.read_text())
+    del spec["device"], spec["batch_size"]
+    path.write_text(json.dumps(spec | {"schema": 1}))
+
+    with pytest.raises(ParameterError, match=r"toy must have schema 2 to go on; got 1.* Start a new study") as caught:
+        run(trials=1)
+    assert 64 == caught.value.exit_code
+    assert 1 == len(Study.open(open_store(str(tmp_path / "root")), "toy").ledger().trials)
 
 
 def test_warm_start_retells_equal_studies(run):
