@@ -12,7 +12,7 @@ from benchmarks.harness import Options, Row, interleaved, row, seconds
 from benchmarks.inference import latency
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TrainData
 from components.data.ingest import ingest
-from components.models import mlp
+from components.models.mlp import training as mlp
 from components.parameters import DataSettings
 
 HYPERPARAMETERS = {

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import Options, Row, interleaved, row, seconds
 from benchmarks.inference import latency
 from components.data.contract import DatasetInfo, TrainData
-from components.models import resnet18
 from components.models.contract import FitResult
+from components.models.resnet18 import training as resnet18
 
 SHAPE, NUM_CLASSES = (80, 60, 3), 45
 HYPERPARAMETERS = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "optimizer": "NAG"}

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from components.models import mlp
-from components.search.keras_sampler import from_hyperparameters, to_hyperparameters
-from components.search.pruning import should_prune
-from components.search.samplers import make_sampler
-from components.search.skopt_sampler import dimensions, from_point
-from components.search.space import Parameter, Value
+from components.models.mlp import training as mlp
+from components.models.space import Parameter, Value
+from components.search.samplers.base import make_sampler
+from components.search.samplers.keras import from_hyperparameters, to_hyperparameters
+from components.search.samplers.skopt import dimensions, from_point
+from components.search.study.pruning import should_prune
 from components.search.trial import Trial
 
 EPOCHS = 20

@@ -3,14 +3,14 @@
 import numpy as np
 
 from benchmarks.harness import Options, Row, row, seconds
-from components.models import mlp
-from components.search.samplers import ALGORITHMS, make_sampler
-from components.search.space import Parameter, Space
+from components.models.mlp import training as mlp
+from components.models.space import Parameter, Space
+from components.search.samplers.base import ALGORITHMS, make_sampler
 from components.search.trial import Trial
 
 NUM_TRIALS = 30
 
-# The space of `models/resnet18.py`, which cannot be imported beside TensorFlow.
+# The space of `models/resnet18/training.py`, which cannot be imported beside TensorFlow.
 RESNET18 = Space(
     (
         Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.05),

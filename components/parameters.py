@@ -86,7 +86,7 @@ def _text(value: Any) -> str:
 
 
 def _datasets(value: Any) -> tuple[str, ...]:
-    from components.data.dataset_name import parse_dataset
+    from components.dataset_name import parse_dataset
 
     if isinstance(value, str):
         try:

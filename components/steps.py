@@ -92,7 +92,7 @@ def search_mlp(train_data: Input[Dataset], run: dict, search: dict, worker: str,
     from components.runtime import step
 
     with step(f"search-mlp {worker}", train_data):
-        from components.models import mlp
+        from components.models.mlp import training as mlp
         from components.search.step import search_step
 
         search_step(mlp, train_data.path, run, search, worker, overview.path)
@@ -104,7 +104,7 @@ def search_resnet18(train_data: Input[Dataset], run: dict, search: dict, worker:
     from components.runtime import step
 
     with step(f"search-resnet18 {worker}", train_data):
-        from components.models import resnet18
+        from components.models.resnet18 import training as resnet18
         from components.search.step import search_step
 
         search_step(resnet18, train_data.path, run, search, worker, overview.path)
@@ -122,8 +122,8 @@ def train_mlp(
     from components.runtime import save_metadata, step
 
     with step("train-mlp", train_data):
-        from components.models import mlp
-        from components.models.step import train_step
+        from components.models.mlp import training as mlp
+        from components.training_step import train_step
 
         described = train_step(mlp, train_data.path, run, train, model.path)
     model.metadata.update(described)
@@ -143,8 +143,8 @@ def train_resnet18(
     from components.runtime import save_metadata, step
 
     with step("train-resnet18", train_data):
-        from components.models import resnet18
-        from components.models.step import train_step
+        from components.models.resnet18 import training as resnet18
+        from components.training_step import train_step
 
         described = train_step(resnet18, train_data.path, run, train, model.path)
     model.metadata.update(described)

@@ -9,17 +9,17 @@ import click
 from components.errors import ParameterError, reporting
 
 COMMANDS = {
-    "sample-data": "pipelines.data_commands:sample_data_command",
-    "ingest": "pipelines.data_commands:ingest_command",
-    "run": "pipelines.local:run_command",
-    "tune": "pipelines.tune:tune_command",
-    "compile": "pipelines.compile_command:compile_command",
-    "preflight": "pipelines.preflight:preflight_command",
-    "submit": "pipelines.submit:submit_command",
-    "schedule": "pipelines.schedule:schedule_command",
-    "images": "pipelines.image_commands:images_command",
-    "study": "pipelines.study_commands:study_group",
-    "champion": "pipelines.champion_commands:champion_group",
+    "sample-data": "pipelines.commands.data:sample_data_command",
+    "ingest": "pipelines.commands.data:ingest_command",
+    "run": "pipelines.local.run:run_command",
+    "tune": "pipelines.commands.tune:tune_command",
+    "compile": "pipelines.commands.compile:compile_command",
+    "preflight": "pipelines.commands.preflight:preflight_command",
+    "submit": "pipelines.commands.submit:submit_command",
+    "schedule": "pipelines.commands.schedule:schedule_command",
+    "images": "pipelines.commands.images:images_command",
+    "study": "pipelines.commands.study:study_group",
+    "champion": "pipelines.commands.champion:champion_group",
 }
 
 

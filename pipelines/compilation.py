@@ -11,7 +11,7 @@ from components.errors import FashionTuningError
 from pipelines.fashion_tuning import build_pipeline
 from pipelines.images import image_name
 from pipelines.lint import dangling_inputs
-from pipelines.profiles import ClusterProfile
+from pipelines.profile import ClusterProfile
 
 
 def compile_pipeline(output: Path, profile: ClusterProfile) -> Path:

@@ -10,7 +10,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model
 
 from components import steps
 from pipelines.images import image_name
-from pipelines.profiles import ClusterProfile, apply_profile
+from pipelines.profile import ClusterProfile, apply_profile
 
 PIPELINE_NAME = "fashion-tuning"
 

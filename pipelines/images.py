@@ -11,7 +11,7 @@ from components.errors import ConfigurationError
 from components.steps import BASE, IMAGE_TARGETS, KERAS, TORCH
 
 if TYPE_CHECKING:
-    from pipelines.profiles import ClusterProfile
+    from pipelines.profile import ClusterProfile
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (BASE, KERAS, TORCH)

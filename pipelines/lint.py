@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.images import PINNED
-from pipelines.profiles import GPU_STEPS, ClusterProfile
+from pipelines.profile import GPU_STEPS, ClusterProfile
 
 Struct = dict[str, Any]
 _PLACEHOLDER = re.compile(r"\$\.inputs\.(parameters|artifacts)\[['\"]([^'\"]+)['\"]\]")

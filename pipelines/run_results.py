@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import DataError, FashionTuningError
-from components.evaluation.run_results import REPORT, SUMMARY, result_key
+from components.evaluation.kept import REPORT, SUMMARY, result_key
 from components.stores import ObjectNotFoundError, open_store
 
 COLUMNS = ("dataset", "approach", "accuracy", "95 % interval", "macro F1", "search s", "train s")

@@ -9,21 +9,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 _KERAS = {
-    "components/models/mlp.py",
-    "components/models/mlp_network.py",
-    "components/models/mlp_program.py",
-    "components/search/keras_sampler.py",
+    "components/models/mlp/training.py",
+    "components/models/mlp/network.py",
+    "components/models/mlp/compiled.py",
+    "components/search/samplers/keras.py",
 }
 FRAMEWORKS = {
     "tensorflow": _KERAS,
     "keras": _KERAS,
-    "keras_tuner": {"components/search/keras_sampler.py"},
+    "keras_tuner": {"components/search/samplers/keras.py"},
     "torch": {
-        "components/models/resnet18.py",
-        "components/models/resnet18_data.py",
-        "components/models/resnet18_network.py",
+        "components/models/resnet18/training.py",
+        "components/models/resnet18/examples.py",
+        "components/models/resnet18/network.py",
     },
-    "torchvision": {"components/models/resnet18_network.py"},
+    "torchvision": {"components/models/resnet18/network.py"},
 }
 """Which files of `components` may import a framework: two of them in one process abort it."""
 

@@ -10,7 +10,7 @@ import yaml
 from pipelines.compilation import compile_pipeline
 from pipelines.images import PINNED, image_tag
 from pipelines.lint import policy_problems
-from pipelines.profiles import load_profile
+from pipelines.profile import load_profile
 from tests.manifest_files import KUSTOMIZE, MANIFESTS, OVERLAYS, kustomizations, rendered, resources
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -158,6 +158,6 @@ def test_training_reports_its_verdict() -> None:
 @pytest.mark.parametrize("option", ["--wait", "--markdown", "--name", "--timeout-minutes", "--preset", "--connect"])
 def test_the_options_that_ci_uses_exist(option: str) -> None:
     """A flag in a workflow is a flag of the command."""
-    from pipelines.submit import submit_command
+    from pipelines.commands.submit import submit_command
 
     assert option in {name for parameter in submit_command.params for name in parameter.opts}

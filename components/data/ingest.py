@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from components.data import catalogue, fashion_mnist, fashion_products
 from components.data.cleaning import fold_rare, settle_contradictions
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TestData, TrainData
-from components.data.dataset_name import FASHION_MNIST, FASHION_PRODUCTS, parse_dataset
 from components.data.digests import digest_all
 from components.data.drift import compare_with_previous, take_statistics
 from components.data.duplicates import Groups, difference_hashes, find_near, group_identical
-from components.data.ingest_report import write_report
-from components.data.raw import RawDataset
-from components.data.raw_cache import storing
-from components.data.sources import open_source
+from components.data.examples import RawDataset
+from components.data.readers import catalogue, fashion_mnist, fashion_products
+from components.data.report import write_report
+from components.data.sources.cache import storing
+from components.data.sources.source import open_source
 from components.data.splits import LEFT_OUT, TEST, Splits, split
+from components.dataset_name import FASHION_MNIST, FASHION_PRODUCTS, parse_dataset
 from components.errors import DataError
 from components.parameters import DataSettings
 

@@ -16,7 +16,7 @@ from components.evaluation.resampling import (
     percentile_interval,
     swap_symmetric,
 )
-from components.evaluation.text import approach_name, clean, p_value, percent, points
+from components.text import approach_name, clean, p_value, percent, points
 
 SIGNIFICANCE = 0.03
 """Corrected p-value below which a difference counts. Below 0.05 on purpose: at 0.05 itself every second batch of 1,000 pairs

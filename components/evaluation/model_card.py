@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from components.evaluation.text import inline_code, markdown_text
+from components.text import inline_code, markdown_text
 
 LICENCES = {
     "fashion-mnist": "Fashion-MNIST, MIT licence, Zalando SE: https://github.com/zalandoresearch/fashion-mnist",

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import FashionTuningError
-from components.evaluation.champion import promote
+from components.evaluation.champion.gate import promote
 from components.evaluation.evaluate import evaluate
-from components.evaluation.report import write_report
-from components.evaluation.run_results import REPORT, SUMMARY, keep_result
+from components.evaluation.kept import REPORT, SUMMARY, keep_result
+from components.evaluation.report.report import write_report
 from components.evaluation.ui_metrics import UiMetrics, ui_metrics
-from components.search.checkpoints import Checkpoints
-from components.search.records import REPLICATES
+from components.search.study.checkpoints import Checkpoints
+from components.search.study.objects import REPLICATES
 from components.stores import open_store
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """What the two approaches have in common: the calls a search and a final training make, and the model directory.
 
-Imports neither TensorFlow nor torch. `models/mlp.py` and `models/resnet18.py` export the same names:
+Imports neither TensorFlow nor torch. `models/mlp/training.py` and `models/resnet18/training.py` export the same names:
 `APPROACH`, `NATIVE_FILE`, `PACKAGES`, `TAKES_WEIGHTS`, `SPACES`, `RECIPE`, `LARGEST_BATCH`, `has_gpu`, `Trainer`.
 """
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from components.search.space import Value
+from components.models.space import Value
 
 State = dict[str, np.ndarray]
 """Everything needed to go on after an epoch (weights, best weights, optimizer, schedule, random state), as named arrays."""

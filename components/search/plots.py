@@ -13,9 +13,9 @@ from skopt.plots import plot_evaluations, plot_objective
 from skopt.space import Categorical, Dimension, Integer, Real
 from skopt.space import Space as SkoptSpace
 
-from components.search.space import Parameter
+from components.models.space import Parameter
+from components.search.tables import best_so_far, importance, is_scored, space_of
 from components.search.trial import Ledger
-from components.search.views import best_so_far, importance, is_scored, space_of
 
 MAX_DIMENSIONS = 5
 """A matrix of plots with more rows than this is unreadable; the most important parameters are shown."""

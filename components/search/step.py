@@ -7,7 +7,7 @@ from typing import Any
 from components.data.contract import TrainData
 from components.parameters import SearchSettings
 from components.runtime import gpu_is_required
-from components.search.worker import run_worker
+from components.search.worker.worker import run_worker
 
 
 def study_name(run: dict[str, Any], dataset: str, approach: str) -> str:
@@ -26,7 +26,7 @@ def search_step(
     """Work on a study until it is finished, by this worker or another.
 
     Args:
-        approach: `components.models.mlp` or `components.models.resnet18`.
+        approach: `components.models.mlp.training` or `components.models.resnet18.training`.
         train_path: Directory of `train_data`.
         run: `study_root` and `study_prefix` as the plan fixed them.
         search: `SearchSettings` as a struct.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from components.errors import DataError
-from components.search.space import Value
+from components.models.space import Value
 
 STATUSES = ("waiting", "running", "completed", "pruned", "diverged", "failed")
 FINISHED = ("completed", "pruned", "diverged", "failed")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import DataError
-from components.search.records import SPEC, decode
-from components.search.space import Space, Value
-from components.search.spec import MEANING
-from components.search.study import Study
+from components.models.space import Space, Value
+from components.search.study.objects import SPEC, decode
+from components.search.study.spec import MEANING
+from components.search.study.study import Study
 from components.search.trial import Ledger, Trial
 from components.stores import ObjectNotFoundError, Store
 
@@ -53,7 +53,7 @@ class Reusable:
 def find_reusable(store: Store, spec: dict[str, Any], *, exclude: str) -> Reusable:
     """Look through the studies of one root for trials that spare a new study some of its own.
 
-    Trials of studies whose scores mean the same (`components.search.spec.MEANING`: data, space, epochs, initial weights,
+    Trials of studies whose scores mean the same (`components.search.study.spec.MEANING`: data, space, epochs, initial weights,
     device, batch size) are told again, whatever came of them except failures. Of other studies of the approach on a
     dataset of this name only the best hyperparameters are taken, moved into the space: what was best on last week's
     catalogue, or on another device, is a good first guess, its score says nothing any more.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.data import transfer
-from components.data.transfer import Patience
+from components.data.sources import transfer
+from components.data.sources.transfer import Patience
 
 
 @pytest.fixture(autouse=True)

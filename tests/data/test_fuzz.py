@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from components.data.contract import TestData
-from components.data.fashion_products import PATTERN
 from components.data.findings import Findings
-from components.data.idx import format_idx, gunzip, parse_idx
-from components.data.jpeg import UndecodableError, decode
-from components.data.styles_table import parse_styles
-from components.data.zip_members import ZipMembers
+from components.data.readers.archives import ZipMembers
+from components.data.readers.fashion_products import PATTERN
+from components.data.readers.idx import format_idx, gunzip, parse_idx
+from components.data.readers.jpeg import UndecodableError, decode
+from components.data.readers.table import parse_styles
 from components.errors import DataError
 from tests.data.builders import jpeg, make_zip, mnist_arrays, products, row, run_ingest, table, tree
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.data import fashion_products
 from components.data.contract import DatasetInfo, TestData, TrainData
 from components.data.digests import digest_images
+from components.data.readers import fashion_products
 from components.errors import DataError
 from tests.data.builders import jpeg, make_zip, products, row, run_ingest, table, tree
 

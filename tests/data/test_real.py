@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.data import fashion_mnist
 from components.data.contract import TestData, TrainData
+from components.data.readers import fashion_mnist
 from components.errors import DataError
 from tests.data.builders import run_ingest, tree
 

@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from components.data.contract import TestData, TrainData
 from components.data.ingest import ingest
 from components.evaluation.evaluate import evaluate
-from components.evaluation.report import write_report
+from components.evaluation.report.report import write_report
 from components.parameters import DataSettings
 from tests.evaluation.builders import prototype_onnx, write_model
 from tests.evaluation.page_check import Page, assert_harmless

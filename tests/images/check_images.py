@@ -16,9 +16,9 @@ import time
 
 import pytest
 
-from pipelines.image_commands import build_image
+from pipelines.commands.images import build_image
 from pipelines.images import ROOT, TARGETS, image_name, image_tag
-from pipelines.profiles import load_profile
+from pipelines.profile import load_profile
 
 STAND_IN = "localhost/python-stand-in:trixie"
 TAG = "test"

@@ -3,12 +3,12 @@
 import pytest
 
 from components.errors import DataError, TryAgainError
-from components.models.training import train_final
 from components.parameters import SearchSettings, TrainSettings
-from components.search.claims import Timing
-from components.search.study import Study
-from components.search.worker import run_worker
+from components.search.study.claims import Timing
+from components.search.study.study import Study
+from components.search.worker.worker import run_worker
 from components.stores import open_store
+from components.training import train_final
 from tests.models.examples import make_ledger, make_train_data
 
 QUICK = Timing(beat_seconds=0.1, ttl_seconds=1.0, margin_seconds=0.1, poll_seconds=0.05)

@@ -3,9 +3,9 @@
 import pytest
 import tensorflow as tf
 
-from components.models import mlp
 from components.models.faults import is_device_fault, is_out_of_memory
-from components.models.mlp_program import Program
+from components.models.mlp import training as mlp
+from components.models.mlp.compiled import Program
 from tests.models import faulty
 
 

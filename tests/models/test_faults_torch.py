@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from components.errors import StorageError
-from components.models import resnet18
 from components.models.faults import is_device_fault, is_out_of_memory
+from components.models.resnet18 import training as resnet18
 from tests.models import faulty
 
 MEMORY = [

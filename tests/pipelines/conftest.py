@@ -33,7 +33,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from yaml import safe_load
 
     from pipelines.compilation import compile_pipeline
-    from pipelines.profiles import parse_profile
+    from pipelines.profile import parse_profile
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IMAGE_TAG", "0123456789ab")
@@ -44,7 +44,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def kubeflow(monkeypatch: pytest.MonkeyPatch, compiled: Path) -> Iterator[FakeKfpApi]:
     """A Kubeflow to submit to, with impatient clients."""
-    from pipelines import kfp_client, publish, waiting
+    from pipelines.kubeflow import connection as kfp_client
+    from pipelines.kubeflow import publish
+    from pipelines.kubeflow import runs as waiting
 
     for name in (*CREDENTIALS, "KF_PIPELINES_UI_ENDPOINT", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)

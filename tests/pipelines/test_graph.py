@@ -13,7 +13,7 @@ from components.parameters import CHOICES
 from pipelines.compilation import compile_components, compile_pipeline
 from pipelines.lint import dangling_inputs
 from pipelines.presets import default_parameters
-from pipelines.profiles import load_profile
+from pipelines.profile import load_profile
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from click.testing import CliRunner
 
 from components.errors import ConfigurationError, UnavailableError
 from components.steps import IMAGE_TARGETS
-from pipelines import image_commands, images
-from pipelines.image_commands import LOCKS, images_command
+from pipelines import images
+from pipelines.commands import images as image_commands
+from pipelines.commands.images import LOCKS, images_command
 from pipelines.images import PINNED, TARGETS, image_name, image_tag
-from pipelines.profiles import load_profile
+from pipelines.profile import load_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789ab"

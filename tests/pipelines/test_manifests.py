@@ -3,7 +3,7 @@ import re
 import kubernetes_validate
 import pytest
 
-from pipelines.profiles import load_profile
+from pipelines.profile import load_profile
 from tests.manifest_files import KUSTOMIZE, MANIFESTS, OVERLAYS, kustomizations, local_files, rendered, resources
 
 OLDEST, NEWEST = "1.29", "1.34"

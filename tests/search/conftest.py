@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.search.study import Study
+from components.search.study.study import Study
 from components.stores import open_store
 from tests.fakes.gcs import FakeGcs
 

@@ -8,7 +8,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.search.processes", "tests.search.steps_to_kill", "components.search.worker"])
+_context.set_forkserver_preload(
+    ["tests.search.processes", "tests.search.steps_to_kill", "components.search.worker.worker"]
+)
 
 
 def start(target: Any, arguments: tuple) -> multiprocessing.Process:
@@ -69,8 +71,8 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
 
     from components import failpoints
     from components.errors import FashionTuningError
-    from components.search import study as study_module
-    from components.search import worker
+    from components.search.study import study as study_module
+    from components.search.worker import worker
     from tests.search import toy
 
     logging.basicConfig(filename=f"{log_dir}/log.txt", level=logging.INFO)

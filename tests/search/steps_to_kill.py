@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from components.data.ingest import ingest
-from components.evaluation.champion import promote
+from components.evaluation.champion.gate import promote
 from components.evaluation.evaluate import evaluate
-from components.evaluation.report import write_report
-from components.evaluation.results import collect, summarise
-from components.models.training import train_final
+from components.evaluation.report.report import write_report
+from components.evaluation.summary import collect, summarise
 from components.parameters import DataSettings, TrainSettings
-from components.search.study import Study
+from components.search.study.study import Study
 from components.stores import open_store
 from components.stores.gcs import GcsStore
 from components.stores.local import LocalStore
+from components.training import train_final
 from tests.search import toy
 from tests.search.processes import append, finish, start
 

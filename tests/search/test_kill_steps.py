@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from components.data.sample import write_sample
-from components.evaluation.champion import show
+from components.data.sample.sample import write_sample
+from components.evaluation.champion.gate import show
 from components.evaluation.evaluate import evaluate
 from tests.evaluation.builders import make_test_data, write_ingest_report, write_model
 from tests.search import steps_to_kill

@@ -6,8 +6,8 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from components.models.space import Parameter, Space
 from components.search.plots import MAX_DIMENSIONS, MIN_TRIALS, convergence, figures
-from components.search.space import Parameter, Space
 from components.search.trial import Ledger, Trial
 
 SPACE = Space(

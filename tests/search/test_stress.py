@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from components.search.claims import Timing
+from components.search.study.claims import Timing
 from tests.search import toy
 from tests.search.processes import finish, lines, problems, run_worker, start_worker
 

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from components.search.space import Parameter, Space
-from components.search.study import Study, StudySpec
+from components.models.space import Parameter, Space
+from components.search.study.study import Study, StudySpec
 from components.search.trial import Trial
 from components.search.warm_start import MAX_SEEDS, MAX_TOLD, find_reusable
 from components.stores import open_store

@@ -3,10 +3,10 @@
 import pytest
 
 from components.errors import ConfigurationError, DataError, TryAgainError
-from components.search import worker as worker_module
-from components.search.claims import MAX_ATTEMPTS
-from components.search.study import Study
-from components.search.worker import run_worker
+from components.search.study.claims import MAX_ATTEMPTS
+from components.search.study.study import Study
+from components.search.worker import worker as worker_module
+from components.search.worker.worker import run_worker
 from components.stores import open_store
 from tests.search import toy
 

@@ -9,9 +9,9 @@ import numpy as np
 from components.data.contract import DatasetInfo, TrainData
 from components.failpoints import failpoint
 from components.models.contract import FitResult, TrialDivergedError, TrialOutOfMemoryError
+from components.models.space import Parameter, Space
 from components.parameters import SearchSettings
-from components.search.claims import Timing
-from components.search.space import Parameter, Space
+from components.search.study.claims import Timing
 
 SPACE = Space(
     (Parameter(name="x", low=0.0, high=1.0, default=0.5), Parameter(name="kind", choices=("a", "b"), default="a"))

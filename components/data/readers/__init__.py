@@ -1,0 +1,1 @@
+"""What raw data looks like: published data sets, own catalogues, tables, images and archives."""

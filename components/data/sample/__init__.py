@@ -1,0 +1,1 @@
+"""The generated catalogue, in the published formats."""

@@ -1,0 +1,138 @@
+"""What a run may call a dataset: `NAME` or `NAME=SOURCE`, checked without opening anything big."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from components.errors import ParameterError
+
+FASHION_MNIST, FASHION_PRODUCTS = "fashion-mnist", "fashion-products"
+KNOWN = (FASHION_MNIST, FASHION_PRODUCTS)
+"""Datasets that need no source: their publishers are known."""
+
+KAGGLE = "kaggle"
+SCHEMES = ("file", "http", "https", "gs", "s3")
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+_MAX_NAME = 40  # study names and Kubernetes labels are made of it
+_MAX_SOURCE = 2000
+_PIN = re.compile(r"sha256=[0-9a-f]{64}")
+
+
+def parse_dataset(dataset: object) -> tuple[str, str]:
+    """Take `NAME` or `NAME=SOURCE` apart and check its form.
+
+    Args:
+        dataset: For example `fashion-mnist` or `shoes=gs://bucket/shoes.zip`.
+
+    Returns:
+        Name and source; the source is empty where the dataset's publisher is meant.
+
+    Raises:
+        ParameterError: Lists every problem.
+    """
+    if not isinstance(dataset, str):
+        raise ParameterError(f"dataset must be text such as fashion-mnist=DIR; got {dataset!r}")
+    name, equals, source = dataset.partition("=")
+    problems = []
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        problems.append(
+            f"dataset name must be lower-case letters, digits and single hyphens, at most {_MAX_NAME}; got {_shown(name)}"
+        )
+    elif not equals and name not in KNOWN:
+        problems.append(
+            f"dataset {name} must come with a source, as {name}=SOURCE; only {' and '.join(KNOWN)} have one of their own"
+        )
+    elif equals:
+        problems += _source_problems(name, source)
+    if problems:
+        raise ParameterError(problems)
+    return name, source
+
+
+def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> None:
+    """Check that a source can be there: local paths exist, secrets are present. Nothing is downloaded.
+
+    Args:
+        name: As `parse_dataset` returned it.
+        source: Likewise.
+        secrets_are_here: Whether Kaggle's token should be found in this process; on a cluster only ingest has it.
+
+    Raises:
+        ParameterError: A local path is missing.
+        ConfigurationError: Kaggle's token is needed and missing.
+    """
+    if source == KAGGLE or (not source and name == FASHION_PRODUCTS):
+        if not secrets_are_here:
+            return
+        from components.data.sources.kaggle import find_credentials
+
+        find_credentials()
+    elif source and (path := local_path(source)) is not None and not path.exists():
+        raise ParameterError(f"source of {name} must exist; got {_shown(str(path))}. Check the path")
+
+
+def local_path(source: str) -> Path | None:
+    """Return the path a source means on this machine, or None where it is remote."""
+    parts = urlsplit(source)
+    if source == KAGGLE or (parts.scheme in SCHEMES and parts.scheme != "file"):
+        return None
+    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(source).expanduser()
+
+
+def pinned_digest(source: str) -> str:
+    """Return the SHA-256 that a URI ends in as `#sha256=...`, or nothing."""
+    fragment = urlsplit(source).fragment if "://" in source else ""
+    return fragment.removeprefix("sha256=") if _PIN.fullmatch(fragment) else ""
+
+
+def redacted(source: str) -> str:
+    """Return the source without user, password, query or fragment: what reports and logs may show."""
+    parts = urlsplit(source)
+    if parts.scheme not in SCHEMES:
+        return source
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _source_problems(name: str, source: str) -> list[str]:
+    if not source.strip():
+        return [f"source of {name} must not be empty; leave the = out to mean the publisher"]
+    if len(source) > _MAX_SOURCE or not source.isprintable():
+        return [f"source of {name} must be at most {_MAX_SOURCE} printable characters; got {_shown(source)}"]
+    if source == KAGGLE:
+        return [] if name in KNOWN else [f"source kaggle must be used with {' or '.join(KNOWN)}; got {name}"]
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return [f"source of {name} must be a path or URL; got {_shown(source)}"]
+    if "://" not in source:
+        return []
+    if "\\" in source or " " in source:
+        return [f"source of {name} must be a URL without spaces and backslashes; got {_shown(source)}"]
+    if parts.scheme not in SCHEMES:
+        return [
+            f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {_shown(source)}"
+        ]
+    problems = []
+    if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
+        problems.append(f"source of {name} must have three slashes, as file:///data; got {_shown(source)}")
+    if parts.scheme != "file" and not parts.netloc:
+        problems.append(
+            f"source of {name} must name a {'host' if 'http' in parts.scheme else 'bucket'}; got {_shown(source)}"
+        )
+    if "@" in parts.netloc:
+        problems.append(
+            f"source of {name} must not carry a user or password; got {_shown(redacted(source))}. Mount a secret"
+        )
+    if parts.fragment and not _PIN.fullmatch(parts.fragment):
+        problems.append(
+            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{_shown(parts.fragment)}"
+        )
+    return problems
+
+
+def _shown(value: str) -> str:
+    value = re.sub(r"//[^/]*@", "//***@", value)
+    text = value if len(value) <= 80 else value[:77] + "..."
+    return repr(text)

@@ -1,0 +1,1 @@
+"""Whether a model becomes the champion, and what is kept of champions."""

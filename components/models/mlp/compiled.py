@@ -1,0 +1,223 @@
+"""What trains the MLP: examples that lie on the device, and a compiled loop over an epoch of them."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.data.contract import TrainData
+from components.models.contract import State
+from components.models.mlp.network import augment
+from components.models.sampling import channel_statistics
+from components.models.schedule import AVERAGE_EVERY
+from components.models.space import Value
+
+HOST_STEPS = 64
+"""Steps whose images travel to the device together where not all of them fit."""
+
+PRODUCT_STEP = 64
+"""Widths that a bfloat16 product is padded to: TensorFlow keeps 1,024 of them, 0.3 MB for each combination of widths."""
+
+WEIGHT_NAMES = tuple(f"dense_{layer}/{part}" for layer in (1, 2, 3) for part in ("kernel", "bias"))
+
+
+class Examples:
+    """All examples of a dataset: on the device where they fit, else the images where they are, taken chunk by chunk."""
+
+    def __init__(self, data: TrainData, on_gpu: bool) -> None:
+        self._source = data.images
+        fits = not isinstance(data.images, np.memmap)
+        if on_gpu:
+            fits = 2 * data.images.nbytes < 0.5 * _free_gpu_bytes()
+        self._labels = tf.constant(data.labels, tf.int32)
+        # Half precision holds 0-255 exactly, and unlike uint8 every gather kernel of the GPU takes it.
+        self.dtype = tf.float16 if on_gpu and fits else tf.uint8
+        self._images = tf.cast(tf.constant(data.images), self.dtype) if fits else None
+
+    def chunks(self, numbers: np.ndarray) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Yield (images, labels, positions) for example numbers (steps, batch size); positions point into the images."""
+        if self._images is not None:
+            yield self._images, self._labels, tf.constant(numbers, tf.int32)
+            return
+        for part in np.array_split(numbers, -(-len(numbers) // HOST_STEPS)):
+            positions = np.arange(part.size, dtype=np.int32).reshape(part.shape)
+            flat = part.reshape(-1)
+            yield tf.constant(self._source[flat], self.dtype), tf.gather(self._labels, flat), tf.constant(positions)
+
+    def sample(self, numbers: np.ndarray) -> np.ndarray:
+        """Return up to 64 of the numbered images (n, H, W, C) uint8."""
+        return np.ascontiguousarray(self._source[numbers[:64]])
+
+    def statistics(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation per channel, in 0-255, of the numbered images (10,000 of them at most)."""
+        return channel_statistics(self._source, numbers)
+
+
+class Program:
+    """A network, its optimizer and the compiled loop over an epoch, reusable for any seed and learning rate.
+
+    Args:
+        model: What `build` returned.
+        hyperparameters: A complete set without the learning rate, `batch_size` included.
+        half: Whether training multiplies in bfloat16; weights, sums and validation stay float32.
+    """
+
+    def __init__(self, model: keras.Model, hyperparameters: dict[str, Value], *, half: bool) -> None:
+        self.hyperparameters = hyperparameters
+        self._half = half
+        self.batch_size = int(hyperparameters["batch_size"])
+        self._model = model
+        self._network, self._normalise = model.get_layer("network"), model.get_layer("normalise")
+        self._optimizer = _optimizer(str(hyperparameters["optimizer"]))
+        self._optimizer.build(self._network.trainable_variables)
+        # Not all zeros: Nadam starts a product at one.
+        self._fresh_slots = [variable.numpy() for variable in self._optimizer.variables]
+        self._means = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
+        self._num_averaged = tf.Variable(0.0, trainable=False)
+        self._train_steps = tf.function(self._train_steps, reduce_retracing=True)
+        self._count_correct = tf.function(self._count_correct, reduce_retracing=True)
+
+    def reset(self, seed: int) -> None:
+        """Start a training: fresh weights and optimizer."""
+        for number, variable in enumerate(self._network.trainable_variables):
+            # Keras takes 32 bits.
+            own = (10 * seed + number) % (2**31 - 1)
+            initial = keras.initializers.GlorotUniform(seed=own) if len(variable.shape) > 1 else "zeros"
+            variable.assign(keras.initializers.get(initial)(variable.shape))
+        for variable, values in zip(self._optimizer.variables, self._fresh_slots, strict=True):
+            variable.assign(values)
+
+    def train(self, examples: Examples, numbers: np.ndarray, rates: np.ndarray, seed: tuple[int, int]) -> float:
+        """Run an epoch; return its mean loss.
+
+        Args:
+            examples: What the numbers point to.
+            numbers: (steps, batch size) example numbers.
+            rates: (steps,) float32 learning rates.
+            seed: Of augmentation and dropout.
+        """
+        total, done = 0.0, 0
+        for variable in (self._num_averaged, *self._means):
+            variable.assign(tf.zeros_like(variable))
+        for images, labels, positions in examples.chunks(numbers):
+            steps = rates[done : done + len(positions)]
+            random = np.array([seed[0], seed[1] * 1_000_003 + done], np.int32)
+            total += float(self._train_steps(images, labels, positions, tf.constant(steps), tf.constant(random)))
+            done += len(steps)
+        return total / len(rates)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network the mean of its weights over the last epoch, for as long as the context lasts."""
+        variables = self._network.trainable_variables
+        current = [tf.identity(variable) for variable in variables]
+        for variable, mean in zip(variables, self._means, strict=True):
+            variable.assign(mean)
+        yield
+        for variable, values in zip(variables, current, strict=True):
+            variable.assign(values)
+
+    def accuracy(self, examples: Examples, numbers: np.ndarray) -> float:
+        """Return the share of the numbered examples that is classified correctly; 0 without any."""
+        correct = 0
+        for start in range(0, len(numbers), 2048):
+            for images, labels, positions in examples.chunks(numbers[None, start : start + 2048]):
+                correct += int(self._count_correct(images, labels, positions[0]))
+        return correct / max(1, len(numbers))
+
+    def weights(self) -> list[np.ndarray]:
+        """Return a copy of the network's weights in the order of `WEIGHT_NAMES`."""
+        return [variable.numpy().copy() for variable in self._network.trainable_variables]
+
+    def state(self, scores: list[float], best: list[np.ndarray]) -> State:
+        """Return everything needed to go on."""
+        state = {f"weights/{n}": v for n, v in enumerate(self.weights())}
+        state |= {f"best/{n}": v for n, v in enumerate(best)}
+        state |= {f"optimizer/{n}": v.numpy().copy() for n, v in enumerate(self._optimizer.variables)}
+        return state | {"scores": np.array(scores)}
+
+    def restore(self, state: State) -> tuple[list[float], list[np.ndarray]]:
+        """Take over weights and optimizer; return scores and best weights."""
+        for number, variable in enumerate(self._network.trainable_variables):
+            variable.assign(state[f"weights/{number}"])
+        for number, variable in enumerate(self._optimizer.variables):
+            variable.assign(state[f"optimizer/{number}"])
+        best = [np.array(state[f"best/{number}"]) for number in range(len(WEIGHT_NAMES))]
+        return [float(score) for score in state["scores"]], best
+
+    def _train_steps(
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rates: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        smoothing = float(self.hyperparameters["label_smoothing"])
+        num_classes = self._network.output_shape[-1]
+        variables = self._network.trainable_variables
+        total = tf.zeros(())
+        num_steps = tf.shape(positions)[0]
+        for step in tf.range(num_steps):
+            random = seed + tf.stack([0, step * 8])
+            batch = tf.gather(images, positions[step])
+            batch = self._normalise(augment(batch, str(self.hyperparameters["augmentation"]), random))
+            targets = tf.one_hot(tf.gather(labels, positions[step]), num_classes)
+            targets = targets * (1 - smoothing) + smoothing / num_classes
+            with tf.GradientTape() as tape:
+                logits = self._logits(batch, random)
+                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+            self._optimizer.learning_rate.assign(rates[step])
+            self._optimizer.apply(tape.gradient(loss, variables), variables)
+            total += loss
+            if (num_steps - step) % AVERAGE_EVERY == 1:
+                self._num_averaged.assign_add(1.0)
+                for variable, mean in zip(variables, self._means, strict=True):
+                    mean.assign_add((variable - mean) / self._num_averaged)
+        return total
+
+    def _logits(self, batch: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
+        """Return the network's logits with dropout behind the first two Dense layers."""
+        rate = float(self.hyperparameters["dropout"])
+        flatten, *hidden, last = self._network.layers
+        values = flatten(batch)
+        for number, layer in enumerate(hidden):
+            values = layer.activation(self._dense(layer, values))
+            if rate > 0:
+                values = tf.nn.experimental.stateless_dropout(values, rate, seed=random + tf.constant([0, 4 + number]))
+        return self._dense(last, values)
+
+    def _dense(self, layer: keras.layers.Dense, values: tf.Tensor) -> tf.Tensor:
+        """Return a Dense layer's output before its activation, float32."""
+        if not self._half:
+            return tf.matmul(values, layer.kernel) + layer.bias
+        kernel = layer.kernel
+        first, *_, last = self._network.layers[1:]
+        more_inputs = 0 if layer is first else -kernel.shape[0] % PRODUCT_STEP
+        more_units = 0 if layer is last else -kernel.shape[1] % PRODUCT_STEP
+        if more_inputs or more_units:
+            kernel = tf.pad(kernel, [[0, more_inputs], [0, more_units]])
+            values = tf.pad(values, [[0, 0], [0, more_inputs]])
+        product = tf.matmul(tf.cast(values, tf.bfloat16), tf.cast(kernel, tf.bfloat16))
+        if more_units:
+            product = product[:, : layer.kernel.shape[1]]
+        return tf.cast(product, tf.float32) + layer.bias
+
+    def _count_correct(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        predicted = tf.argmax(self._model(tf.gather(images, positions)), axis=1, output_type=tf.int32)
+        return tf.reduce_sum(tf.cast(predicted == tf.gather(labels, positions), tf.int32))
+
+
+def _optimizer(name: str) -> keras.optimizers.Optimizer:
+    if name == "SGD":
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True)
+    else:
+        kinds = {"Adam": keras.optimizers.Adam, "RMSprop": keras.optimizers.RMSprop, "Nadam": keras.optimizers.Nadam}
+        optimizer = kinds[name]()
+    # There is one device, so nothing to sum. What Keras does instead registers a gradient function for good, and with
+    # it the graph and the weights of every network that was ever traced.
+    optimizer._all_reduce_sum_gradients = list
+    return optimizer
+
+
+def _free_gpu_bytes() -> int:
+    device = tf.config.list_physical_devices("GPU")[0]
+    limit = tf.config.experimental.get_device_details(device).get("memory_bytes", 8 * 2**30)
+    return limit - tf.config.experimental.get_memory_info("GPU:0")["current"]

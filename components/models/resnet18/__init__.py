@@ -1,0 +1,1 @@
+"""The ResNet18 approach, in torch."""

@@ -1,0 +1,391 @@
+"""The ResNet18 approach: torchvision's network, trained with the data on the device.
+
+A step costs no per-image Python: the packed uint8 images lie on the device, a batch is gathered, normalised and
+augmented there, in channels-last layout and bfloat16 where the hardware has it.
+"""
+
+import contextlib
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from components.data.contract import TRAIN, VALIDATION, TrainData
+from components.errors import ConfigurationError
+from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
+from components.models.faults import first_line, is_out_of_memory
+from components.models.hardware import Stopwatch, cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
+from components.models.resnet18.examples import Attributes, Images
+from components.models.resnet18.network import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Classifier,
+    augment,
+    load_pretrained,
+    reduced_resolution,
+)
+from components.models.sampling import DataPruning, EpochSampler, batch_size_for, channel_statistics, repeat_factors
+from components.models.schedule import AVERAGE_EVERY, learning_rate_factor
+from components.models.space import Parameter, Space, Value
+
+log = logging.getLogger(__name__)
+
+APPROACH = "resnet18"
+NATIVE_FILE = "model.safetensors"
+PACKAGES = ("torch", "torchvision")
+TAKES_WEIGHTS = True
+
+_DESCRIBED = (
+    Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.1),
+    Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
+    Parameter(name="weight_decay", low=0.0001, high=0.01, log=True, default=0.0005),
+    Parameter(name="optimizer", choices=("SGD", "Adam", "RMSprop", "NAG"), default="NAG"),
+)
+SPACES = {
+    "described": Space(_DESCRIBED),
+    "wide": Space(
+        (
+            *_DESCRIBED,
+            Parameter(name="batch_size", choices=(64, 128, 256), default=128),
+            Parameter(name="label_smoothing", low=0.0, high=0.2, default=0.1),
+            Parameter(name="dropout", low=0.0, high=0.5, default=0.0),
+            Parameter(
+                name="augmentation", choices=("none", "flip_shift", "flip_shift_erase"), default="flip_shift_erase"
+            ),
+            Parameter(name="rare_class_share", choices=(0.0, 0.003, 0.01, 0.03), default=0.01),
+            Parameter(name="learn_attributes", choices=(False, True), default=True),
+            Parameter(name="data_pruning", choices=(0.0, 0.5), default=0.5),
+            Parameter(name="mirror_average", choices=(False, True), default=True),
+            Parameter(name="low_resolution_fraction", choices=(0.0, 0.6, 1.0), default=1.0),
+            Parameter(name="stem", choices=("stock", "small"), default="stock"),
+        )
+    ),
+}
+"""Peak learning rate of a one-cycle schedule. `momentum` is Adam's beta1 and RMSprop's momentum; NAG is SGD with Nesterov."""
+
+RECIPE: dict[str, Value] = {
+    "label_smoothing": 0.0,
+    "dropout": 0.0,
+    "augmentation": "flip_shift",
+    "rare_class_share": 0.0,
+    "learn_attributes": False,
+    "data_pruning": 0.0,
+    "mirror_average": False,
+    "low_resolution_fraction": 0.0,
+    "stem": "stock",
+}
+"""What the described space leaves fixed."""
+
+LARGEST_BATCH = 128
+"""Of the described space, on every device: with 256, the best learning rate lies beyond its range."""
+
+WARMUP_FRACTION = 0.2
+VALIDATION_BATCH = 512
+
+
+def has_gpu() -> bool:
+    """Return whether a trainer of this process would use a GPU."""
+    return torch.cuda.is_available()
+
+
+class Trainer:
+    """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
+
+    Args:
+        train_data: Training and validation examples.
+        require_gpu: Whether a missing GPU is an error.
+        weights: URI of ImageNet weights for `torchvision.models.resnet18` (safetensors, or a torch state dict): a file, a
+            directory with one, or an object in a store; empty for training from scratch.
+
+    Raises:
+        ConfigurationError: A GPU was required and there is none, or the weights are missing or unusable.
+    """
+
+    def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
+        if require_gpu and not torch.cuda.is_available():
+            raise ConfigurationError(
+                "The ResNet18 step must have a GPU because one was requested; got none from CUDA. "
+                "Check the node pool, the driver and the image's CUDA version"
+            )
+        torch.set_num_threads(num_usable_cores())
+        keep_freed_memory()
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # Shapes do not change from step to step, so trying the convolution algorithms once pays.
+        torch.backends.cudnn.benchmark = self._device.type == "cuda"
+        self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else cpu_has_bfloat16()
+        self._pretrained = load_pretrained(weights) if weights else {}
+        self._image_shape = train_data.images.shape[1:]
+        self._num_classes = len(train_data.info.classes)
+        self._labels = torch.from_numpy(np.asarray(train_data.labels, dtype=np.int64)).to(self._device)
+        self._numpy_labels = np.asarray(train_data.labels)
+        self._attributes = Attributes(train_data, self._device)
+        self._images = Images(train_data.images, self._device)
+        self._train = np.flatnonzero(train_data.split == TRAIN)
+        self._validation = np.flatnonzero(train_data.split == VALIDATION)
+        if self._pretrained:
+            self._mean, self._std = IMAGENET_MEAN, IMAGENET_STD
+        else:
+            mean, std = channel_statistics(train_data.images, self._train)
+            repeats = 3 if self._image_shape[2] == 1 else 1
+            self._mean, self._std = tuple(mean / 255) * repeats, tuple(std / 255) * repeats
+
+    @property
+    def device_name(self) -> str:
+        """Name of the GPU, or `cpu`."""
+        return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
+
+    def fit(
+        self,
+        hyperparameters: dict[str, Value],
+        *,
+        epochs: int,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        resume: State | None = None,
+        keep_weights: bool = True,
+    ) -> FitResult:
+        """Train with a one-cycle schedule over the epochs; see `contract.Trainer.fit`."""
+        training = None
+        try:
+            training = _Training(self, _complete(hyperparameters), epochs, seed)
+            return training.run(on_epoch, resume, keep_weights)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"a trial must fit into the device's memory; got {first_line(error)}"
+        finally:
+            del training
+        # Outside the handler, whose traceback would keep the trial's tensors alive.
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise TrialOutOfMemoryError(message)
+
+    def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
+        """Write ONNX and safetensors; return the largest absolute difference of probabilities between the two."""
+        model = self.build(_complete(hyperparameters)).to("cpu", memory_format=torch.contiguous_format)
+        model.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in result.weights.items()})
+        model.eval()
+        save_file(model.state_dict(), native_path, metadata={"architecture": "torchvision.models.resnet18"})
+        chosen = self._validation[:64] if len(self._validation) else self._train[:64]
+        examples = self._images.take(torch.from_numpy(chosen).to(self._device)).cpu()
+        examples = examples.expand(2, -1, -1, -1) if len(examples) == 1 else examples
+        with _quiet_exporter():
+            torch.onnx.export(
+                model,
+                (examples[:2],),
+                onnx_path,
+                input_names=["images"],
+                output_names=["probabilities"],
+                dynamic_shapes={"images": {0: torch.export.Dim("N")}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        with torch.inference_mode():
+            expected = model(examples).numpy()
+        return onnx_difference(onnx_path, examples.numpy(), expected)
+
+    def build(self, hyperparameters: dict[str, Value], num_auxiliary: int = 0) -> Classifier:
+        """Return the network with fresh or pretrained weights, on the device, in channels-last layout."""
+        model = Classifier(
+            self._num_classes, self._image_shape[2], self._mean, self._std, hyperparameters, num_auxiliary
+        )
+        if self._pretrained:
+            known = {name: values for name, values in self._pretrained.items() if not name.startswith("fc.")}
+            if model.num_inputs != 3:
+                del known["conv1.weight"]
+            model.network.load_state_dict(known, strict=False)
+        return model.to(self._device, memory_format=torch.channels_last)
+
+
+class _Training:
+    """One hyperparameter set being trained."""
+
+    def __init__(self, trainer: Trainer, hyperparameters: dict[str, Value], epochs: int, seed: int) -> None:
+        self._trainer, self._hyperparameters, self._epochs, self._seed = trainer, hyperparameters, epochs, seed
+        self._device = trainer._device
+        self._stopwatch = Stopwatch()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        torch.manual_seed(seed)
+        self._attributes = trainer._attributes if hyperparameters["learn_attributes"] else None
+        self._model = trainer.build(hyperparameters, self._attributes.num_outputs if self._attributes else 0)
+        self._optimizer = _optimizer(self._model, hyperparameters, self._device)
+        labels = trainer._numpy_labels[trainer._train]
+        self._sampler = EpochSampler(
+            repeat_factors(labels, float(hyperparameters["rare_class_share"])),
+            int(hyperparameters.get("batch_size", batch_size_for(len(labels), LARGEST_BATCH))),
+            seed,
+        )
+        self._pruning = DataPruning(len(labels), float(hyperparameters["data_pruning"]), epochs, seed)
+        # Running statistics belong to the weights; counters and constants need no mean.
+        buffers = (b for b in self._model.network.buffers() if b.is_floating_point())
+        self._live = [tensor.detach() for tensor in (*self._model.network.parameters(), *buffers)]
+        self._means = [torch.zeros_like(tensor) for tensor in self._live]
+        self._scores: list[float] = []
+        self._best: dict[str, torch.Tensor] = {}
+
+    def run(self, on_epoch: OnEpoch | None, resume: State | None, keep_weights: bool) -> FitResult:
+        if resume is not None:
+            self._restore(resume)
+        for epoch in range(len(self._scores) + 1, self._epochs + 1):
+            started = time.perf_counter()
+            loss = self._train_epoch(epoch)
+            if not np.isfinite(loss):
+                raise TrialDivergedError(f"loss must be finite; got {loss} in epoch {epoch}", tuple(self._scores))
+            with self._averaged():
+                score = self._validate()
+                if not self._scores or score > max(self._scores):
+                    self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}
+            self._scores.append(score)
+            log.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, %.1f s", epoch, self._epochs, loss, score,
+                     time.perf_counter() - started)  # fmt: skip
+            if on_epoch is not None and not on_epoch(epoch, score, self._state):
+                break
+        peak = torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
+        weights = self._model.without_auxiliary(self._best)
+        deployed = self._model.without_auxiliary(dict(self._model.named_parameters()))
+        return FitResult(
+            scores=tuple(self._scores),
+            device_seconds=self._stopwatch.seconds,
+            peak_memory_bytes=peak or self._stopwatch.peak_memory_bytes,
+            num_parameters=sum(p.numel() for p in deployed.values()),
+            weights={name: values.cpu().numpy() for name, values in weights.items()} if keep_weights else {},
+        )
+
+    def _train_epoch(self, epoch: int) -> float:
+        # Dropout and augmentation draw from the framework's generators: a function of (seed, epoch) makes resuming exact.
+        torch.manual_seed(self._seed * 100_003 + epoch)
+        kept, factors = self._pruning.epoch(epoch)
+        batches = self._sampler.epoch(epoch, kept)
+        low = self._epochs * float(self._hyperparameters["low_resolution_fraction"])
+        self._model.resolution = reduced_resolution(self._trainer._image_shape) if epoch <= low else None
+        smoothing = float(self._hyperparameters["label_smoothing"])
+        num_steps = len(batches)
+        self._model.train()
+        # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
+        order = torch.from_numpy(self._trainer._train[batches]).to(self._device)
+        weights = torch.from_numpy(factors[batches]).to(self._device)
+        losses = torch.empty_like(weights)
+        num_averaged = 0
+        for step, numbers in enumerate(order):
+            # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
+            factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._hyperparameters["learning_rate"] * factor
+            pixels = self._model.normalise(self._trainer._images.take(numbers))
+            pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
+            with self._autocast():
+                logits = self._model.network(self._model.resize(pixels))
+            logits, labels = logits.float(), self._trainer._labels[numbers]
+            loss = functional.cross_entropy(
+                logits[:, : self._trainer._num_classes], labels, label_smoothing=smoothing, reduction="none"
+            )
+            total = loss if self._attributes is None else loss + self._attributes.loss(logits, numbers, smoothing)
+            self._optimizer.zero_grad(set_to_none=True)
+            (total * weights[step]).mean().backward()
+            self._optimizer.step()
+            losses[step] = loss.detach()
+            if (num_steps - step) % AVERAGE_EVERY == 1:
+                num_averaged += 1
+                for mean, tensor in zip(self._means, self._live, strict=True):
+                    mean.lerp_(tensor, 1 / num_averaged)
+        # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
+        seen = losses.cpu().numpy()
+        self._pruning.losses[batches] = seen
+        return float(np.average(seen, weights=factors[batches]))
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Give the network the mean of its weights over the last epoch, for as long as the context lasts."""
+        current = [tensor.clone() for tensor in self._live]
+        for tensor, mean in zip(self._live, self._means, strict=True):
+            tensor.copy_(mean)
+        yield
+        for tensor, values in zip(self._live, current, strict=True):
+            tensor.copy_(values)
+
+    def _validate(self) -> float:
+        numbers = self._trainer._validation
+        if not len(numbers):
+            return 0.0
+        self._model.eval()
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        with torch.inference_mode(), self._autocast():
+            for chunk in torch.from_numpy(numbers).to(self._device).split(VALIDATION_BATCH):
+                predicted = self._model(self._trainer._images.take(chunk)).argmax(dim=1)
+                correct += (predicted == self._trainer._labels[chunk]).sum()
+        return int(correct) / len(numbers)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._trainer._half)
+
+    def _state(self) -> State:
+        state = {f"model/{name}": v.cpu().numpy().copy() for name, v in self._model.state_dict().items()}
+        state |= {f"best/{name}": v.cpu().numpy() for name, v in self._best.items()}
+        for number, slots in self._optimizer.state_dict()["state"].items():
+            state |= {f"optimizer/{number}/{k}": torch.as_tensor(v).cpu().numpy().copy() for k, v in slots.items()
+                      if v is not None}  # fmt: skip
+        return state | {"scores": np.array(self._scores), "losses": self._pruning.losses.copy()}
+
+    def _restore(self, state: State) -> None:
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {
+                k.removeprefix(prefix): torch.from_numpy(np.array(v)) for k, v in state.items() if k.startswith(prefix)
+            }
+
+        self._model.load_state_dict(part("model/"))
+        self._best = {name: values.to(self._device) for name, values in part("best/").items()}
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, values in part("optimizer/").items():
+            number, slot = name.split("/")
+            slots.setdefault(int(number), {})[slot] = values
+        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
+        for parameter, kept in self._optimizer.state.items():
+            for slot, values in kept.items():
+                if values.shape == parameter.shape:
+                    # Fused optimizers walk through memory, so a slot must be laid out like its channels-last parameter.
+                    kept[slot] = torch.empty_like(parameter).copy_(values)
+        self._scores = [float(score) for score in state["scores"]]
+        # A checkpoint from before data pruning has none, and needs none.
+        self._pruning.losses = np.array(state.get("losses", self._pruning.losses))
+
+
+def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:
+    return {**RECIPE, **hyperparameters}
+
+
+def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torch.device) -> torch.optim.Optimizer:
+    # Normalisation and biases are not decayed, arXiv 1812.01187 section 3.1.
+    decay = float(hyperparameters["weight_decay"])
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    rate, momentum = float(hyperparameters["learning_rate"]), float(hyperparameters["momentum"])
+    match hyperparameters["optimizer"]:
+        case "Adam":
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        case "RMSprop":
+            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=device.type == "cuda")
+        case name:
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=True)
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep the exporter's deprecation warnings and progress lines out of a step's log."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

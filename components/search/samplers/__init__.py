@@ -1,0 +1,1 @@
+"""What to try next: suggestions from a study's history."""

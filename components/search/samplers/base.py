@@ -1,0 +1,199 @@
+"""Suggestions as a pure function of a study's history: what every sampler has in common, and the one way to make one.
+
+Imports neither TensorFlow nor scikit-optimize: `make_sampler` loads the one that it needs.
+"""
+
+import abc
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+
+from components.errors import ParameterError
+from components.models.space import Space, Value
+from components.parameters import MLP_ALGORITHMS, RESNET18_ALGORITHMS
+from components.search.tables import unit_matrix
+from components.search.trial import Trial, is_scored
+
+ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
+"""What `search_<approach>_algorithm` may be; the default comes first."""
+
+NEAR = 0.02
+"""Share of a parameter's range within which a model's proposal repeats what was tried: it would only measure the noise."""
+
+LOWEST = 2.0
+"""Bounds the scores a model is told from below; see `History.of`."""
+
+NUM_CANDIDATES = 1000
+"""Settings that a model ranks where it has no proposal of its own, or one that was tried."""
+
+MAX_GRID = 20_000
+"""A space with at most so many settings is searched exhaustively for one that was not tried yet."""
+
+
+class Sampler(Protocol):
+    """Suggests hyperparameters."""
+
+    def suggest(self, number: int, trials: Sequence[Trial], reused: Sequence[Trial] = ()) -> dict[str, Value]:
+        """Return the active hyperparameters of trial `number`; the same arguments give the same answer.
+
+        Args:
+            number: Number of the trial that the suggestion is for.
+            trials: Every other trial of the study, finished or not, in any order.
+            reused: Finished trials of earlier studies on the same data and space.
+        """
+
+
+@dataclass(frozen=True)
+class History:
+    """What a model of the objective may learn from.
+
+    Attributes:
+        told: Hyperparameters and score of each finished trial.
+        ongoing: Hyperparameters of trials without a result so far.
+        seen: Keys (`Space.key`) of all of them: what need not be suggested again.
+    """
+
+    told: tuple[tuple[dict[str, Value], float], ...]
+    ongoing: tuple[dict[str, Value], ...]
+    seen: frozenset
+
+    @classmethod
+    def of(cls, space: Space, number: int, trials: Sequence[Trial], reused: Sequence[Trial]) -> Self:
+        """Sort the trials out, independent of the order they are given in.
+
+        A pruned trial counts with the score it reached, plus what completed ones gained after the same epoch, but as no
+        better than the best of them: its own score would say that few epochs are bad, not that its hyperparameters are.
+        A trial that diverged or failed counts as bad as the worst scored one. No score counts as further below the
+        median than `LOWEST` times what the best is above it: low enough to be avoided, not so low that the differences
+        between the good ones drown.
+        """
+        own = sorted((t for t in trials if t.number != number), key=lambda t: t.number)
+        earlier = sorted(reused, key=lambda t: (t.reused_from, t.number))
+        finished = [t for t in (*earlier, *own) if t.is_finished]
+        completed = [t for t in finished if t.status == "completed" and is_scored(t)]
+        scores = [_told_score(t, completed) for t in finished]
+        worst = _worst([s for s in scores if s is not None])
+        told = tuple(
+            (t.hyperparameters, worst if s is None else max(s, worst)) for t, s in zip(finished, scores, strict=True)
+        )
+        ongoing = tuple(t.hyperparameters for t in own if not t.is_finished)
+        return cls(told, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in told), *ongoing)))
+
+
+def _worst(scores: list[float]) -> float:
+    """The lowest score that is told."""
+    if not scores:
+        return 0.0
+    middle, best = statistics.median(scores), max(scores)
+    return max(min(scores), middle - LOWEST * (best - middle)) if best > middle else min(scores)
+
+
+def _told_score(trial: Trial, completed: list[Trial]) -> float | None:
+    """The score that the trial would probably have reached with all its epochs; None for a trial that went wrong."""
+    if not is_scored(trial):
+        return None
+    reached, epoch = float(trial.score), len(trial.scores)
+    if trial.status == "completed" or epoch == 0:
+        return reached
+    later = [max(t.scores) - max(t.scores[:epoch]) for t in completed if len(t.scores) > epoch]
+    if not later:
+        return reached
+    return max(reached, min(reached + statistics.median(later), max(t.score for t in completed)))
+
+
+class HistorySampler(abc.ABC):
+    """Base of the samplers: earlier bests first, then the defaults, then whatever the model proposes, never twice.
+
+    Args:
+        algorithm: One of the approach's `ALGORITHMS`.
+        space: The search space.
+        seed: Seed of the study; each trial's own randomness is derived from it and the trial's number.
+        seeds: Hyperparameters to begin with, best first (warm start); values outside the space are moved into it.
+    """
+
+    def __init__(self, algorithm: str, space: Space, seed: int, seeds: Sequence[dict[str, Value]] = ()) -> None:
+        self.algorithm = algorithm
+        self.space = space
+        self.seed = seed
+        self.seeds = tuple(space.conform(values) for values in seeds)
+
+    def suggest(self, number: int, trials: Sequence[Trial], reused: Sequence[Trial] = ()) -> dict[str, Value]:
+        """Return the active hyperparameters of trial `number`; see `Sampler.suggest`."""
+        if number < len(self.seeds):
+            return dict(self.seeds[number])
+        history = History.of(self.space, number, trials, reused)
+        defaults = self.space.defaults
+        if number == len(self.seeds) and self.space.key(defaults) not in history.seen:
+            return defaults
+        proposed, rank = self.propose(number, history)
+        is_new = proposed is not None and self.space.key(proposed) not in history.seen
+        if is_new and (rank is None or not any(self._are_near([proposed], history))):
+            return proposed
+        candidates = unseen(self.space, history.seen, self.rng(number), count=NUM_CANDIDATES)
+        if not candidates:  # everything was tried
+            return proposed if proposed is not None else defaults
+        if rank is None:
+            return candidates[0]
+        apart = [c for c, is_near in zip(candidates, self._are_near(candidates, history), strict=True) if not is_near]
+        candidates = apart or candidates
+        return candidates[int(np.argmin(rank(candidates)))]
+
+    def _are_near(self, candidates: list[dict[str, Value]], history: History) -> np.ndarray:
+        """Return (n,) bool: whether a setting was tried that differs by at most `NEAR` in every parameter."""
+        tried = [*(values for values, _ in history.told), *history.ongoing]
+        asked, known = (np.nan_to_num(unit_matrix(self.space, rows), nan=-1.0) for rows in (candidates, tried))
+        return (np.abs(asked[:, None] - known).max(-1) <= NEAR).any(-1)
+
+    @abc.abstractmethod
+    def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, "Rank | None"]:
+        """Return the model's proposal (None without one) and how it ranks others (None where all are alike)."""
+
+    def rng(self, number: int) -> np.random.Generator:
+        """Return the random numbers of one trial."""
+        return np.random.default_rng([self.seed, number])
+
+
+Rank = Callable[[list[dict[str, Value]]], np.ndarray]
+"""Gives (n,) floats for n sets of values; the lowest is the most promising."""
+
+
+def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) -> list[dict[str, Value]]:
+    """Return up to `count` distinct settings that are not in `seen`; none only where a small space is exhausted."""
+    if (size := space.grid_size()) is not None and size <= MAX_GRID:
+        left = [values for values in space.enumerate() if space.key(values) not in seen]
+        return [left[i] for i in rng.permutation(len(left))[:count]]
+    drawn = (space.sample(rng) for _ in range(4 * count))
+    found = {key: values for values in drawn if (key := space.key(values)) not in seen}
+    return list(found.values())[:count]
+
+
+def make_sampler(
+    approach: str, algorithm: str, space: Space, seed: int, *, seeds: Sequence[dict[str, Value]] = ()
+) -> Sampler:
+    """Return the sampler of an approach: Keras Tuner's oracles for `mlp`, scikit-optimize's optimizer for `resnet18`.
+
+    Args:
+        approach: A key of `ALGORITHMS`.
+        algorithm: One of its values.
+        space: The search space.
+        seed: Seed of the study, 0 or more.
+        seeds: Hyperparameters that come first (`warm_start.find_reusable`).
+
+    Raises:
+        ParameterError: For an unknown approach or algorithm.
+    """
+    if approach not in ALGORITHMS:
+        raise ParameterError(f"approach must be one of {', '.join(ALGORITHMS)}; got {approach!r}")
+    if algorithm not in ALGORITHMS[approach]:
+        allowed = ", ".join(ALGORITHMS[approach])
+        raise ParameterError(f"search_{approach}_algorithm must be one of {allowed}; got {algorithm!r}")
+    if approach == "mlp":
+        from components.search.samplers.keras import KerasSampler
+
+        return KerasSampler(algorithm, space, seed, seeds)
+    from components.search.samplers.skopt import SkoptSampler
+
+    return SkoptSampler(algorithm, space, seed, seeds)

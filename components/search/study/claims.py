@@ -1,0 +1,144 @@
+"""Who works on a trial: claims, and whether their owners still live, judged without comparing clocks."""
+
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.models.space import Value
+
+MAX_ATTEMPTS = 3
+"""A trial under which so many workers died, or so many devices broke that were in order before, is recorded as failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How patient workers are with each other and with the store.
+
+    Attributes:
+        beat_seconds: Between two heartbeats.
+        ttl_seconds: A claim whose heartbeat did not change for so long on the observer's clock has lost its owner.
+        margin_seconds: A worker that could not beat for `ttl_seconds` less this claims nothing more.
+        poll_seconds: Longest pause while others finish their trials.
+        checkpoint_seconds: Least time between two checkpoints of a trial.
+        checkpoint_share: Most of a trial's time that checkpoints may take.
+        term_seconds: After SIGTERM, the time until the process leaves whatever it is doing. GKE Spot gives 15 s.
+        clock: Monotonic seconds of this process.
+    """
+
+    beat_seconds: float = 15.0
+    ttl_seconds: float = 90.0
+    margin_seconds: float = 30.0
+    poll_seconds: float = 5.0
+    checkpoint_seconds: float = 30.0
+    checkpoint_share: float = 0.02
+    term_seconds: float = 8.0
+    clock: Callable[[], float] = field(default=time.monotonic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """The right to train one trial, until somebody claims its next epoch.
+
+    Attributes:
+        number: Of the trial.
+        epoch: 1 for the first claim on the trial, one more with each take-over.
+        nonce: Names this claim among all.
+        worker: Who holds it.
+        hyperparameters: From `params.json`, the same for every epoch.
+        seed: From `params.json`.
+        based_on: Numbers of the finished trials the suggestion was made from.
+        reused_from: Where a warm start took the hyperparameters from; empty otherwise.
+        spent_seconds: Device time of earlier claims on the trial.
+        faults: How often a device broke under it.
+        claimed: When, on this process's monotonic clock.
+    """
+
+    number: int
+    epoch: int
+    nonce: str
+    worker: str
+    hyperparameters: dict[str, Value]
+    seed: int
+    based_on: tuple[int, ...] = ()
+    reused_from: str = ""
+    spent_seconds: float = 0.0
+    faults: int = 0
+    claimed: float = 0.0
+
+
+class Liveness:
+    """Remembers since when each claim's heartbeat has not changed, on this process's own clock.
+
+    The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL, and one that was
+    paused learns nothing from its own pause: only two looks that are a TTL apart tell that an owner is dead. Clocks of
+    other machines and of the store play no part.
+    """
+
+    def __init__(self, ttl_seconds: float) -> None:
+        self._ttl_seconds = ttl_seconds
+        self._seen: dict[tuple[int, int], tuple[Any, float, float]] = {}
+
+    def observe(self, number: int, epoch: int, beat: Any, began: float, ended: float) -> None:
+        """Note the heartbeat of a claim (None before the first), read between two moments."""
+        before = self._seen.get((number, epoch))
+        if before is None or before[0] != beat:
+            self._seen[number, epoch] = (beat, ended, ended)
+        else:
+            self._seen[number, epoch] = (beat, before[1], max(before[2], began))
+
+    def silent_seconds(self, number: int, epoch: int, now: float) -> float:
+        """Return how long the claim has shown the heartbeat that it shows; 0 for one that was never looked at."""
+        _, since, _ = self._seen.get((number, epoch), (None, now, now))
+        return max(0.0, now - since)
+
+    def is_stale(self, number: int, epoch: int) -> bool:
+        """Return whether the claim's owner counts as dead."""
+        _, since, last = self._seen.get((number, epoch), (None, 0.0, 0.0))
+        return last - since >= self._ttl_seconds
+
+
+def process_identity() -> dict[str, Any]:
+    """Return what tells this process from any other on this machine; empty where the system does not say."""
+    try:
+        return {**_machine(), "pid": os.getpid(), "started": _process_state(os.getpid())[1]}
+    except OSError:
+        return {}
+
+
+def is_gone(identity: dict[str, Any]) -> bool:
+    """Return whether the process is known to have ended: it ran on this machine and exists no more.
+
+    Nothing is known of processes of other machines and containers. Saves a run that is killed and started again on one
+    machine the wait for its own dead workers.
+    """
+    try:
+        if not identity or any(identity.get(key) != value for key, value in _machine().items()):
+            return False
+    except OSError:
+        return False
+    try:
+        state, started = _process_state(int(identity["pid"]))
+    except OSError:
+        return True
+    return started != identity["started"] or state in "ZX"
+
+
+@functools.cache
+def _machine() -> dict[str, str]:
+    """Host, boot and process namespace: process numbers mean the same where these are equal."""
+    return {
+        "host": socket.gethostname(),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "pids": str(Path("/proc/self/ns/pid").readlink()),
+    }
+
+
+def _process_state(pid: int) -> tuple[str, str]:
+    """State letter and start time of a process, from the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], fields[19]

@@ -1,0 +1,91 @@
+"""What a study is asked to do: the content of `spec.json`, fixed when it is created."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Self
+
+from components.data.contract import DatasetInfo
+from components.models.sampling import batch_size_for
+from components.models.space import Space
+from components.parameters import SearchSettings
+
+MAX_FAILED_FRACTION = 0.3
+"""A study with more failed trials than this share of its budget, and more than one, stops."""
+
+SCHEMA = 2
+"""Schema 1 had neither `device` nor `batch_size`, and its `bayesian` was what `noisy-bayesian` is now."""
+
+MEANING = ("data_hash", "space_hash", "epochs", "weights", "device", "batch_size")
+"""Two studies' scores may be compared where these are equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySpec:
+    """What a study was asked to do; fixed when it is created.
+
+    Attributes:
+        approach: `mlp` or `resnet18`.
+        dataset: Name of the dataset.
+        data_hash: Content hash of `train_data`.
+        space: Parameters as `Space.to_json` gives them.
+        algorithm: How trials are suggested.
+        trials: Most trials.
+        minutes: Most device-minutes, summed over trials and workers.
+        epochs: Most epochs of a trial.
+        pruning: Whether weak trials are stopped early.
+        warm_start: Whether earlier studies are reused.
+        seed: Of the sampler, and what the trials' seeds are made of (`components.search.trial.trial_seed`).
+        weights: URI of the weights that trials start from; empty where they start from scratch.
+        device: `gpu` or `cpu`.
+        batch_size: Examples a step where the space does not tune it.
+        max_failed_fraction: See `MAX_FAILED_FRACTION`.
+    """
+
+    approach: str
+    dataset: str
+    data_hash: str
+    space: list[dict[str, Any]] = field(default_factory=list)
+    algorithm: str
+    trials: int
+    minutes: float
+    epochs: int
+    pruning: bool = True
+    warm_start: bool = False
+    seed: int = 0
+    weights: str = ""
+    device: str = "cpu"
+    batch_size: int = 0
+    max_failed_fraction: float = MAX_FAILED_FRACTION
+
+    @classmethod
+    def of(
+        cls, approach: ModuleType, info: DatasetInfo, settings: SearchSettings, *, require_gpu: bool = False
+    ) -> Self:
+        """Return the spec of an approach's study on a dataset.
+
+        Where a GPU is required, the study is one of a GPU, whatever this process finds.
+        """
+        return cls(
+            approach=approach.APPROACH,
+            dataset=info.name,
+            data_hash=info.content_hash,
+            space=approach.SPACES[settings.space].to_json(),
+            algorithm=settings.algorithm(approach.APPROACH),
+            trials=settings.trials,
+            minutes=settings.minutes,
+            epochs=settings.epochs,
+            pruning=settings.pruning,
+            warm_start=settings.warm_start,
+            seed=settings.seed,
+            weights=settings.weights if approach.TAKES_WEIGHTS else "",
+            device="gpu" if require_gpu or approach.has_gpu() else "cpu",
+            batch_size=batch_size_for(info.counts["train"], approach.LARGEST_BATCH),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `spec.json`."""
+        space = json.loads(json.dumps(self.space))
+        space_hash = Space.from_json(space).content_hash if space else ""
+        return {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}

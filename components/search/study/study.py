@@ -1,0 +1,411 @@
+"""A study: any number of workers share trials through a store, and nothing that was finished is lost.
+
+The protocol needs one primitive, create-if-absent. `params.json` fixes what a trial tries, `claim.<epoch>.json` who
+works on it, `result.json` what came of it; each is written once, and the first writer wins. Two workers on one trial
+waste time but do no harm: parameters and seed are fixed, so their results are interchangeable.
+"""
+
+import dataclasses
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Self
+
+from components.errors import DataError, FashionTuningError, ParameterError, PermissionDeniedError
+from components.failpoints import failpoint
+from components.models.faults import first_line
+from components.models.space import Space, Value
+from components.search.study import objects as names
+from components.search.study.checkpoints import Checkpoints
+from components.search.study.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
+from components.search.study.objects import Records, TrialRecord, decode, encode
+from components.search.study.spec import SCHEMA, StudySpec
+from components.search.trial import Ledger, Trial, trial_seed
+from components.stores import ObjectNotFoundError, Store
+
+log = logging.getLogger(__name__)
+
+STORE_SHARE = 0.01
+"""A mirror is renewed when its last renewal took less than this share of the time since."""
+
+Suggest = Callable[[int, Ledger], tuple[dict[str, Value], str]]
+"""Gives the hyperparameters of a new trial, and where a warm start took them from, from its number and the ledger."""
+
+
+class Study:
+    """One study in a store. Made by `create_or_open` and `open`.
+
+    Attributes:
+        name: Under the study root.
+        spec: Content of `spec.json` without its nonce.
+        store: The study's own store.
+        timing: How patient it is.
+    """
+
+    def __init__(self, store: Store, name: str, spec: dict[str, Any], timing: Timing) -> None:
+        self.name = name
+        self.spec = {key: value for key, value in spec.items() if key != "nonce"}
+        self.store = store
+        self.timing = timing
+        self._records = Records()
+        self._liveness = Liveness(timing.ttl_seconds)
+        self._gone: set[tuple[int, int]] = set()
+        self._renewed: tuple[float, float] | None = None
+        self._reused: tuple[Trial, ...] | None = None
+
+    @classmethod
+    def create_or_open(cls, root: Store, name: str, spec: StudySpec, *, timing: Timing | None = None) -> Self:
+        """Create a study, or attach to one that was asked to do the same.
+
+        Raises:
+            ParameterError: The name holds a study with another spec; the error lists what differs.
+        """
+        wanted = spec.to_json()
+        (root / name).create(names.SPEC, encode(wanted))
+        study = cls.open(root, name, timing=timing)
+        if study.spec["schema"] != SCHEMA:
+            raise ParameterError(
+                f"study {root.uri}/{name} must have schema {SCHEMA} to go on; got {study.spec['schema']}, from a version that"
+                " did not record device and batch size. Start a new study: it begins with the best trials of this one"
+            )
+        differing = [key for key in sorted({*wanted, *study.spec}) if wanted.get(key) != study.spec.get(key)]
+        if differing:
+            shown = (f"{key} was {_short(study.spec.get(key))} and is {_short(wanted.get(key))}" for key in differing)
+            raise ParameterError(
+                f"study {root.uri}/{name} must be continued with what it was created with; {', '.join(shown)}."
+                " Restore that or start a new study"
+            )
+        return study
+
+    @classmethod
+    def open(cls, root: Store, name: str, *, timing: Timing | None = None) -> Self:
+        """Open a study that exists; raise `DataError` where there is none."""
+        store = root / name
+        try:
+            spec = decode(store.read(names.SPEC), f"{store.uri}/{names.SPEC}")
+        except ObjectNotFoundError as error:
+            raise DataError(
+                f"study {store.uri} must exist; got no {names.SPEC} there. Check its name and the study root"
+            ) from error
+        if spec.get("schema") not in range(1, SCHEMA + 1):
+            raise DataError(
+                f"study {store.uri} must have schema 1 to {SCHEMA}; got {spec.get('schema')!r}. Use the version it was made with"
+            )
+        return cls(store, name, spec, timing or Timing())
+
+    def refresh(self, store: Store | None = None) -> None:
+        """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
+        start = self.timing.clock()
+        # Looked up before the records: a process that ended after the listing may have posted its result meanwhile.
+        gone = {(r.number, r.epoch) for r in self._unfinished() if is_gone(r.claim.get("process", {}))}
+        self._records.refresh(store or self.store)
+        self._gone = gone
+        end = self.timing.clock()
+        for record in self._unfinished():
+            self._liveness.observe(record.number, record.epoch, record.beat, start, end)
+        self._renewed = (end, end - start)
+
+    def refresh_if_due(self) -> bool:
+        """Refresh unless that would cost more than `STORE_SHARE` of the time; return whether it did."""
+        if self._renewed is not None:
+            at, cost = self._renewed
+            if self.timing.clock() - at < min(cost / STORE_SHARE, 2 * self.timing.beat_seconds):
+                return False
+        self.refresh()
+        return True
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return Space.from_json(self.spec["space"])
+
+    @property
+    def pause_seconds(self) -> float:
+        """How long to wait before looking again, so that looking costs next to nothing."""
+        _, cost = self._renewed or (0.0, 0.0)
+        return min(max(cost / STORE_SHARE, 0.05), self.timing.poll_seconds)
+
+    def ledger(self) -> Ledger:
+        """Return the study as it stands, read anew."""
+        self.refresh()
+        return self.known()
+
+    def known(self) -> Ledger:
+        """Return the study as of the last refresh."""
+        if self._reused is None:
+            self._reused = self._read_reused()
+        trials = tuple(record.trial() for record in self._records.trials.values())
+        return Ledger(name=self.name, spec=self.spec, trials=trials, reused=self._reused or ())
+
+    def is_finished(self) -> bool:
+        """Return whether no trial is left to start, run or take over, as of now."""
+        self.refresh()
+        return self._is_finished()
+
+    def _is_finished(self) -> bool:
+        if self.is_stopped():
+            return True
+        unfinished = self._unfinished()
+        if self.is_used_up():
+            return not any(record.epoch for record in unfinished)
+        return len(self._records.trials) >= self.spec["trials"] and not unfinished
+
+    def check(self) -> None:
+        """Raise `DataError` where the study came to nothing: too many trials failed, or none has a score.
+
+        For the step after the search, which decides from the study and not from its workers' exit codes.
+        """
+        ledger = self.ledger()
+        errors = "; ".join(sorted({t.error for t in ledger.trials if t.error})[:3])
+        remedy = f"Read the errors with `study show {self.name}`; the first are: {errors}"
+        if self.is_stopped():
+            fraction = self.spec["max_failed_fraction"]
+            raise DataError(
+                f"study {self.name} must have at most {fraction:.0%} failed trials; got {ledger.count('failed')} of"
+                f" {self.spec['trials']}. {remedy}"
+            )
+        if ledger.best() is None:
+            raise DataError(
+                f"study {self.name} must have a trial with a score; got {ledger.count('diverged')} diverged and"
+                f" {ledger.count('failed')} failed ones. {remedy}"
+            )
+
+    def is_stopped(self) -> bool:
+        """Return whether too many trials failed, as of the last refresh."""
+        failed = sum(r.result is not None and r.result["status"] == "failed" for r in self._records.trials.values())
+        return failed > max(1, self.spec["max_failed_fraction"] * self.spec["trials"])
+
+    def is_used_up(self, claim: Claim | None = None, device_seconds: float = 0.0) -> bool:
+        """Return whether the device-minutes are gone, as of the last refresh.
+
+        Running trials are taken to have gone on since they last told.
+
+        Args:
+            claim: The asking worker's own, of which it knows more than the store does.
+            device_seconds: Of this claim so far.
+        """
+        now, spent = self.timing.clock(), 0.0
+        for record in self._records.trials.values():
+            if claim is not None and record.number == claim.number:
+                spent += claim.spent_seconds + device_seconds
+                continue
+            spent += record.device_seconds
+            if record.result is None and record.epoch and not record.is_released:
+                silent = self._liveness.silent_seconds(record.number, record.epoch, now)
+                spent += min(silent, self.timing.ttl_seconds)
+        return spent >= 60 * self.spec["minutes"]
+
+    def _unfinished(self) -> list[TrialRecord]:
+        return [record for record in self._records.trials.values() if record.result is None]
+
+    def claim_next(self, worker: str, suggest: Suggest) -> Claim | None:
+        """Claim the lowest trial that nobody works on, else a new one within the budget.
+
+        Args:
+            worker: Name of the claimant.
+            suggest: Called for a new trial.
+
+        Returns:
+            The claim; None where others work on everything that is left, or nothing is left.
+        """
+        self.refresh_if_due()
+        while not self.is_stopped():
+            failpoint("before-claim")
+            for record in self._unfinished():
+                if claim := self._claim_known(record, worker):
+                    return claim
+            if self.is_used_up() or len(self._records.trials) >= self.spec["trials"]:
+                return None
+            number = max(self._records.trials, default=-1) + 1
+            ledger = self.known()
+            hyperparameters, reused_from = suggest(number, ledger)
+            params = {
+                "hyperparameters": hyperparameters,
+                "seed": trial_seed(self.spec["seed"], number),
+                "based_on": [t.number for t in ledger.trials if t.is_finished],
+                "reused_from": reused_from,
+                "worker": worker,
+            }
+            if self.store.create(names.params_key(number), encode(params)):
+                record = TrialRecord(number, params=params)
+                self._records.add(record)
+                if claim := self._claim(record, worker):
+                    return claim
+            self.refresh()
+        return None
+
+    def _claim_known(self, record: TrialRecord, worker: str) -> Claim | None:
+        """Claim a trial that was never claimed or whose owner is gone; None while it lives."""
+        if record.epoch == 0:
+            return None if self.is_used_up() else self._claim(record, worker)
+        gone = record.is_released or (record.number, record.epoch) in self._gone
+        if not gone and not self._liveness.is_stale(record.number, record.epoch):
+            return None
+        failpoint("stale")
+        if record.deaths >= MAX_ATTEMPTS:
+            self._give_up(record, f"worker died {record.deaths} times")
+            return None
+        if len(record.faults) >= MAX_ATTEMPTS:
+            self._give_up(record, f"the device broke {len(record.faults)} times, though it could train the defaults")
+            return None
+        return self._claim(record, worker)
+
+    def _claim(self, record: TrialRecord, worker: str) -> Claim | None:
+        epoch, nonce = record.epoch + 1, uuid.uuid4().hex
+        body = {
+            "nonce": nonce,
+            "worker": worker,
+            "process": process_identity(),
+            "started": time.time(),
+            "deaths": record.deaths if record.epoch else 0,
+        }
+        won = self.store.create(names.claim_key(record.number, epoch), encode(body))
+        failpoint("claim-sent")
+        record.epoch, record.claim = epoch, body if won else {}
+        if not won:
+            return None
+        if epoch > 1:
+            log.info("trial %d: taken over, attempt %d", record.number, epoch)
+            failpoint("taken-over")
+        failpoint("claimed")
+        return Claim(
+            number=record.number,
+            epoch=epoch,
+            nonce=nonce,
+            worker=worker,
+            hyperparameters=record.params["hyperparameters"],
+            seed=record.params["seed"],
+            based_on=tuple(record.params["based_on"]),
+            reused_from=record.params["reused_from"],
+            spent_seconds=record.device_seconds,
+            faults=len(record.faults),
+            claimed=self.timing.clock(),
+        )
+
+    def _give_up(self, record: TrialRecord, error: str) -> None:
+        """Record a trial that outlived no worker or no device."""
+        trial = dataclasses.replace(record.trial(), status="failed", score=None, error=error)
+        self._accept(trial)
+        log.warning("trial %d: failed: %s", record.number, trial.error)
+
+    def owns(self, claim: Claim) -> bool:
+        """Return whether nobody took the trial over, as of the last refresh."""
+        record = self._records.trials.get(claim.number)
+        return record is None or (record.epoch <= claim.epoch and record.result is None)
+
+    def beat(
+        self,
+        claim: Claim,
+        count: int,
+        scores: tuple[float, ...],
+        device_seconds: float,
+        *,
+        store: Store,
+        released: bool = False,
+    ) -> None:
+        """Overwrite the claim's heartbeat.
+
+        Args:
+            claim: Whose.
+            count: Higher each time.
+            scores: Validation accuracy after each epoch so far.
+            device_seconds: Of this claim so far.
+            store: The study's store with a deadline fit for heartbeats.
+            released: The owner gives the trial back, so that another need not wait.
+        """
+        body = {
+            "beat": count,
+            "epoch": claim.epoch,
+            "scores": scores,
+            "device_seconds": claim.spent_seconds + device_seconds,
+            "released": released,
+            "nonce": claim.nonce,
+        }
+        store.write(names.heartbeat_key(claim.number, claim.epoch), encode(body))
+
+    def note_fault(self, claim: Claim, error: BaseException) -> None:
+        """Note that the device broke under a claim, for the worker that takes the trial over."""
+        body = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
+        try:
+            self.store.create(names.fault_key(claim.number, claim.epoch), encode(body))
+        except FashionTuningError as unsaid:
+            log.warning("trial %d: fault could not be noted: %s", claim.number, unsaid)
+
+    def anticipate(self, trial: Trial) -> None:
+        """Count a result in before it is posted, so that the next suggestion knows it."""
+        self._records.add(dataclasses.replace(self._records.trials[trial.number], result=dataclasses.asdict(trial)))
+
+    def finish(self, trial: Trial) -> Trial:
+        """Post the result of a claimed trial; return the accepted one, which another worker may have posted before."""
+        accepted = self._accept(trial)
+        if accepted is not trial:
+            log.info("trial %d: already done by %s", trial.number, accepted.worker)
+        return accepted
+
+    def _accept(self, trial: Trial) -> Trial:
+        body, key = dataclasses.asdict(trial), names.result_key(trial.number)
+        won = self.store.create(key, encode(body))
+        failpoint("result-sent")
+        record = dataclasses.replace(
+            self._records.trials[trial.number], result=body if won else decode(self.store.read(key), key)
+        )
+        self._records.add(record)
+        return trial if won else record.trial()
+
+    def checkpoints(self, part: str, *, writer: str = "", binding: dict[str, Any] | None = None) -> Checkpoints:
+        """Return the checkpoints of a part of the study, for example `replicates/17`, bound to the study's spec."""
+        return Checkpoints(
+            self.store / part, writer=writer, binding={"spec": self.spec, "part": part, **(binding or {})}
+        )
+
+    def trial_checkpoints(self, claim: Claim) -> Checkpoints:
+        """Return the checkpoints of a claimed trial, those of its former owners included."""
+        return self.checkpoints(
+            names.checkpoints_key(claim.number),
+            writer=f"{claim.epoch:04d}",
+            binding={"hyperparameters": claim.hyperparameters, "seed": claim.seed},
+        )
+
+    def reuse(self, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what a warm start found, the same for every worker: the first one's answer is kept.
+
+        Args:
+            find: Gives JSON values with `told`, a list of trials, among them.
+        """
+        try:
+            return decode(self.store.read(names.REUSED), names.REUSED)
+        except ObjectNotFoundError:
+            self.store.create(names.REUSED, encode(find()))
+            return decode(self.store.read(names.REUSED), names.REUSED)
+
+    def _read_reused(self) -> tuple[Trial, ...] | None:
+        try:
+            rows = decode(self.store.read(names.REUSED), names.REUSED)["told"]
+        except ObjectNotFoundError:
+            return None if self.spec["warm_start"] else ()
+        return tuple(Trial(**{**r, "scores": tuple(r["scores"]), "based_on": tuple(r["based_on"])}) for r in rows)
+
+    def collect(self, min_age_seconds: float = 7 * 86400.0) -> None:
+        """Delete the checkpoints of finished trials and what killed writers left; a store that forbids it keeps them.
+
+        Those of a trial that only the budget ended stay.
+
+        Args:
+            min_age_seconds: Of temporary files, which a slow writer may still hold.
+        """
+        self.refresh()
+        try:
+            for record in self._records.trials.values():
+                if record.result is not None and not record.result.get("out_of_budget"):
+                    for key in sorted(record.checkpoints, key=lambda key: not key.endswith("manifest.json")):
+                        self.store.delete(key)
+            self.store.sweep(min_age_seconds)
+        except PermissionDeniedError as error:
+            log.warning("checkpoints of finished trials are kept: %s", error)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,150 @@
+"""A ledger as tables and series: what `study show`, the trials artifact, the plots and the report read."""
+
+import csv
+import dataclasses
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.models.space import Space, Value
+from components.search.trial import STATUSES, Ledger, is_scored
+
+COLUMNS = (
+    "number",
+    "status",
+    "score",
+    "best_epoch",
+    "epochs",
+    "device_seconds",
+    "wall_seconds",
+    "peak_memory_bytes",
+    "seed",
+    "worker",
+    "attempts",
+    "based_on",
+    "reused_from",
+    "error",
+)
+"""Columns of the CSV before the hyperparameters."""
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The study after one more trial, in the order of their numbers.
+
+    Attributes:
+        number: Of the trial.
+        device_seconds: Of all trials up to this one.
+        best: Highest score up to this one.
+    """
+
+    number: int
+    device_seconds: float
+    best: float
+
+
+def best_so_far(ledger: Ledger) -> list[Progress]:
+    """Return the course of the study; it begins with the first scored trial, and failed ones cost time as well."""
+    found, seconds, best = [], 0.0, -math.inf
+    for trial in sorted(ledger.trials, key=lambda t: t.number):
+        seconds += trial.device_seconds
+        if is_scored(trial):
+            best = max(best, trial.score)
+        if trial.is_finished and best > -math.inf:
+            found.append(Progress(trial.number, seconds, best))
+    return found
+
+
+def hyperparameter_names(ledger: Ledger) -> list[str]:
+    """Return all names in the space's order, then those that only trials have."""
+    names = [row["name"] for row in ledger.spec.get("space", [])]
+    names += [name for trial in ledger.trials for name in trial.hyperparameters]
+    return list(dict.fromkeys(names))
+
+
+def trials_csv(ledger: Ledger) -> str:
+    """Return one row per trial; an inactive hyperparameter is empty, and no cell can be taken for a formula.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    names = hyperparameter_names(ledger)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow([*COLUMNS, *(_cell(name) for name in names)])
+    for trial in ledger.trials:
+        values = {**dataclasses.asdict(trial), "best_epoch": trial.best_epoch}
+        values["based_on"] = " ".join(str(number) for number in trial.based_on)
+        row = [values[column] for column in COLUMNS] + [trial.hyperparameters.get(name) for name in names]
+        writer.writerow([_cell(value) for value in row])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A number as it is; text that a spreadsheet would calculate gets an apostrophe."""
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return "" if value is None else value
+
+
+def overview(ledger: Ledger) -> dict[str, Any]:
+    """Return the study as JSON values: `study show --json`."""
+    best = ledger.best()
+    return {
+        "name": ledger.name,
+        "spec": ledger.spec,
+        "states": {status: ledger.count(status) for status in STATUSES},
+        "device_seconds": ledger.device_seconds,
+        "best": None if best is None else dataclasses.asdict(best),
+        "best_so_far": [dataclasses.asdict(progress) for progress in best_so_far(ledger)],
+        "trials": [dataclasses.asdict(trial) for trial in ledger.trials],
+        "reused": [dataclasses.asdict(trial) for trial in ledger.reused],
+    }
+
+
+def space_of(ledger: Ledger) -> Space:
+    """Return the space the study was asked to search."""
+    return Space.from_json(ledger.spec["space"])
+
+
+def unit_matrix(space: Space, rows: list[dict[str, Value]]) -> np.ndarray:
+    """Return (n, parameters) float64 in 0..1, each on its own scale, NaN where inactive."""
+    return np.array(
+        [[math.nan if p.name not in row else p.fraction(row[p.name]) for p in space.parameters] for row in rows]
+    ).reshape(len(rows), len(space.parameters))
+
+
+def importance(ledger: Ledger) -> dict[str, float]:
+    """Return each hyperparameter's share (summing to 1) in what the score depends on, highest first.
+
+    A forest is fitted to the scored trials; a parameter matters as much as the fit suffers when its values are shuffled.
+    Empty below ten scored trials, or where all scores are alike.
+
+    Source: Breiman 2001, Random Forests, https://doi.org/10.1023/A:1010933404324
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    space, scored = space_of(ledger), [t for t in ledger.trials if is_scored(t)]
+    scores = np.array([t.score for t in scored])
+    if len(scored) < 10 or np.ptp(scores) == 0:
+        return {}
+    points = np.nan_to_num(unit_matrix(space, [t.hyperparameters for t in scored]), nan=-0.5)
+    forest = ExtraTreesRegressor(n_estimators=60, min_samples_leaf=2, random_state=0).fit(points, scores)
+    rng = np.random.default_rng(0)
+    fitted = np.mean((forest.predict(points) - scores) ** 2)
+    loss = []
+    for column in range(points.shape[1]):
+        shuffled = np.repeat(points[None], 5, axis=0)
+        for copy in shuffled:
+            rng.shuffle(copy[:, column])
+        errors = (forest.predict(shuffled.reshape(-1, points.shape[1])) - np.tile(scores, 5)) ** 2
+        loss.append(max(errors.mean() - fitted, 0.0))
+    total = sum(loss)
+    if total == 0:
+        return {}
+    shares = {p.name: float(share / total) for p, share in zip(space.parameters, loss, strict=True)}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))

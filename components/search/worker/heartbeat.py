@@ -1,0 +1,116 @@
+"""The worker's heartbeat: a thread that shows the others how far the trial is, and looks what they are doing."""
+
+import logging
+import threading
+from typing import Self
+
+from components.errors import FashionTuningError, StorageError, TryAgainError, UnavailableError
+from components.search.study.claims import Claim
+from components.search.study.study import STORE_SHARE, Study
+
+log = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 30.0
+
+
+class Pulse:
+    """Beats for one claim after another; a context manager that owns the thread.
+
+    Training never waits for it: `report` only wakes the thread, which then beats and renews the study's mirror, unless
+    that cost more than `STORE_SHARE` of the time since the last beat.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._store = study.store.with_deadline(DEADLINE_SECONDS)
+        self._clock = study.timing.clock
+        self._wake = threading.Event()
+        self._stop = False
+        self._claim: Claim | None = None
+        self._scores: tuple[float, ...] = ()
+        self._started = self._count = 0
+        self._beaten: Claim | None = None
+        self._last = self._clock()
+        self._failing_since: float | None = None
+        self._cost = 0.0
+        self._lock = threading.Lock()
+        self._error: FashionTuningError | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop = True
+        self._wake.set()
+        self._thread.join(self._study.timing.margin_seconds)
+
+    def start(self, claim: Claim) -> None:
+        """Beat for this claim from now on."""
+        self._scores, self._started, self._claim = (), self._clock(), claim
+        self._wake.set()
+
+    def begin(self, scores: tuple[float, ...]) -> None:
+        """Count device time from now on, after data and checkpoint were loaded."""
+        self._scores, self._started = scores, self._clock()
+
+    def report(self, scores: tuple[float, ...]) -> None:
+        """Tell the others what the trial has reached."""
+        self._scores = scores
+        self._wake.set()
+
+    def end(self, *, release: bool = False) -> None:
+        """Beat no more; on `release` tell the others that they may take the trial over at once."""
+        claim, self._claim = self._claim, None
+        if claim is not None and release:
+            try:
+                with self._lock:
+                    self._beat(claim, released=True)
+            except FashionTuningError as error:
+                log.warning("trial %d: could not be given back: %s", claim.number, error)
+
+    @property
+    def device_seconds(self) -> float:
+        """Since `begin`."""
+        return self._clock() - self._started
+
+    def check(self) -> None:
+        """Raise what made beating impossible for good, or `UnavailableError` after too long a silence."""
+        if self._error is not None:
+            raise self._error
+        patience = self._study.timing.ttl_seconds - self._study.timing.margin_seconds
+        if self._failing_since is not None and self._clock() - self._failing_since > patience:
+            raise UnavailableError(
+                f"{self._store.uri} must take heartbeats; got none through for {patience:g} s. Check the store and run again"
+            )
+
+    def _run(self) -> None:
+        while not self._stop:
+            self._wake.wait(max(0.0, self._last + self._study.timing.beat_seconds - self._clock()))
+            self._wake.clear()
+            claim, now = self._claim, self._clock()
+            if claim is None:
+                self._last = now
+                continue
+            pause = min(self._cost / STORE_SHARE, self._study.timing.beat_seconds)
+            if claim is self._beaten and now - self._last < pause:
+                continue
+            try:
+                with self._lock:
+                    if self._claim is claim:
+                        self._beat(claim)
+                self._study.refresh(self._store)
+                self._failing_since = None
+            except (UnavailableError, StorageError, TryAgainError) as error:
+                self._failing_since = self._failing_since or now
+                log.warning("trial %d: heartbeat failed: %s", claim.number, error)
+            except FashionTuningError as error:
+                self._error = error
+                return
+            self._beaten, self._last = claim, self._clock()
+            self._cost = self._last - now
+
+    def _beat(self, claim: Claim, *, released: bool = False) -> None:
+        self._count += 1
+        self._study.beat(claim, self._count, self._scores, self.device_seconds, store=self._store, released=released)

@@ -1,0 +1,248 @@
+"""The final training: the study's best configuration, once per seed, exported as ONNX; imports neither TensorFlow nor torch.
+
+Rule: a replicate trains for the schedule the study compared trials on (`search_epochs`) and keeps the epoch with the
+best validation accuracy, as a trial does. Validation examples do not join the training: without them neither the best
+epoch nor the best replicate could be told.
+"""
+
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from components.data.contract import TrainData
+from components.errors import DataError, FashionTuningError, StorageError, UnavailableError
+from components.models.contract import FitResult, State, Trainer, TrialDivergedError
+from components.models.faults import device_faults_end, is_out_of_memory, make_trainer
+from components.models.hardware import PARITY_TOLERANCE
+from components.parameters import TrainSettings
+from components.search.study.checkpoints import Checkpoints
+from components.search.study.objects import REPLICATES
+from components.search.tables import trials_csv
+from components.search.trial import Ledger, Trial, replicate_seed
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0
+"""Shortest time between two checkpoints of a replicate; the finished one is always saved."""
+
+MakeCheckpoints = Callable[..., Checkpoints]
+"""`Study.checkpoints`: (part, binding=...) -> Checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicate:
+    """One seed of the final training.
+
+    Attributes:
+        seed: Of the training.
+        result: What the trainer gave.
+        device_seconds: Earlier attempts included.
+    """
+
+    seed: int
+    result: FitResult
+    device_seconds: float
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Validation accuracy of the best epoch."""
+        return max(self.result.scores)
+
+
+def train_final(
+    approach: ModuleType,
+    *,
+    train_data: TrainData,
+    ledger: Ledger,
+    settings: TrainSettings,
+    model_dir: Path,
+    checkpoints: MakeCheckpoints | None = None,
+    require_gpu: bool = False,
+) -> dict[str, Any]:
+    """Train the study's best configuration with several seeds and write the model directory.
+
+    Args:
+        approach: `components.models.mlp.training` or `components.models.resnet18.training`.
+        train_data: Training and validation examples.
+        ledger: The finished study.
+        settings: Number of replicates, epochs, first seed, ImageNet weights.
+        model_dir: Gets `model.onnx`, `replicates/<seed>.onnx`, native weights, `model.json`, `study.json`, `trials.csv`.
+        checkpoints: Makes the store of a replicate's checkpoints; None keeps none.
+        require_gpu: Whether a missing GPU is an error.
+
+    Returns:
+        The content of `model.json`.
+
+    Raises:
+        DataError: No trial of the study, or no replicate, is usable.
+        ConfigurationError: GPU or weights are missing.
+        TryAgainError: The device or the process failed; finished replicates are kept in their checkpoints.
+    """
+    best = ledger.best()
+    if best is None:
+        raise DataError(
+            f"study {ledger.name} must hold a trial with a score; got {ledger.count('diverged')} diverged and "
+            f"{ledger.count('failed')} failed ones. Read their errors in `study show {ledger.name}`"
+        )
+    log.info("trial %d is best: validation accuracy %.4f with %s", best.number, best.score, best.hyperparameters)
+    trainer = make_trainer(approach, train_data, require_gpu=require_gpu, weights=_weights(approach, settings))
+    with device_faults_end("final training"):
+        replicates = _train_replicates(trainer, best, train_data, settings, checkpoints)
+        winner = max(replicates, key=lambda r: (r.validation_accuracy, -r.seed))
+        differences = _export(approach, trainer, best, replicates, winner, model_dir)
+    described = _describe(approach, trainer, train_data, ledger, best, settings, replicates, winner, differences)
+    described["model_bytes"] = (model_dir / "model.onnx").stat().st_size
+    ledger.save(model_dir / "study.json")
+    (model_dir / "trials.csv").write_text(trials_csv(ledger), encoding="utf-8")
+    (model_dir / "model.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    return described
+
+
+def _weights(approach: ModuleType, settings: TrainSettings) -> str:
+    return settings.weights if approach.TAKES_WEIGHTS else ""
+
+
+def _train_replicates(
+    trainer: Trainer, best: Trial, data: TrainData, settings: TrainSettings, checkpoints: MakeCheckpoints | None
+) -> list[Replicate]:
+    replicates, lost = [], []
+    for seed in (replicate_seed(settings.seed, number) for number in range(settings.replicates)):
+        saved = None
+        if checkpoints is not None:
+            binding = {
+                "hyperparameters": best.hyperparameters,
+                "seed": seed,
+                "epochs": settings.epochs,
+                "weights": settings.weights,
+                "data_hash": data.info.content_hash,
+            }
+            saved = checkpoints(f"{REPLICATES}/{seed}", binding=binding)
+        try:
+            replicates.append(_train_replicate(trainer, best, settings.epochs, seed, saved))
+        except Exception as error:
+            if not isinstance(error, TrialDivergedError) and not is_out_of_memory(error):
+                raise
+            log.warning("replicate %d is lost: %s", seed, error)
+            lost.append(f"seed {seed}: {error}")
+    if not replicates:
+        raise DataError(
+            f"final training must give a model; got none from {settings.replicates} replicates of trial {best.number} "
+            f"({'; '.join(lost)}). Search again with another seed or space"
+        )
+    return replicates
+
+
+def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, saved: Checkpoints | None) -> Replicate:
+    """Train one seed, from its newest checkpoint on."""
+    found = saved.latest() if saved is not None else None
+    resume, earlier = None, 0.0
+    if found is not None:
+        step, resume, meta = found
+        earlier = float(meta["device_seconds"])
+        log.info("replicate %d goes on after epoch %d", seed, step)
+    started = saved_at = time.monotonic()
+
+    def keep(epoch: int, score: float, state: Callable[[], State]) -> bool:  # noqa: ARG001 - the contract's signature
+        nonlocal saved_at
+        now = time.monotonic()
+        if saved is not None and (epoch == epochs or now - saved_at >= CHECKPOINT_SECONDS):
+            try:
+                saved.save(epoch, state(), {"device_seconds": earlier + now - started})
+            except (StorageError, UnavailableError) as error:
+                log.warning("replicate %d: checkpoint of epoch %d is skipped: %s", seed, epoch, error)
+            saved_at = now
+        return True
+
+    result = trainer.fit(best.hyperparameters, epochs=epochs, seed=seed, on_epoch=keep, resume=resume)
+    log.info("replicate %d: validation accuracy %.4f", seed, max(result.scores))
+    return Replicate(seed=seed, result=result, device_seconds=earlier + result.device_seconds)
+
+
+def _export(
+    approach: ModuleType,
+    trainer: Trainer,
+    best: Trial,
+    replicates: list[Replicate],
+    winner: Replicate,
+    model_dir: Path,
+) -> dict[int, float]:
+    """Write every replicate's ONNX and the winner's native weights; return the parity difference by seed."""
+    folder = model_dir / "replicates"
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.onnx"):
+        stale.unlink()
+    differences = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for replicate in replicates:
+            native = Path(scratch) / approach.NATIVE_FILE
+            target = folder / f"{replicate.seed}.onnx"
+            difference = trainer.export(replicate.result, best.hyperparameters, str(target), str(native))
+            # Written so that NaN does not pass.
+            if not difference <= PARITY_TOLERANCE:
+                raise FashionTuningError(
+                    f"probabilities of {target.name} must differ by at most {PARITY_TOLERANCE:g} from the native model's; "
+                    f"got {difference:g}"
+                )
+            differences[replicate.seed] = difference
+            if replicate is winner:
+                shutil.copyfile(native, model_dir / approach.NATIVE_FILE)
+                shutil.copyfile(target, model_dir / "model.onnx")
+    return differences
+
+
+def _describe(
+    approach: ModuleType,
+    trainer: Trainer,
+    data: TrainData,
+    ledger: Ledger,
+    best: Trial,
+    settings: TrainSettings,
+    replicates: list[Replicate],
+    winner: Replicate,
+    differences: dict[int, float],
+) -> dict[str, Any]:
+    return {
+        "approach": approach.APPROACH,
+        "dataset": data.info.name,
+        "data_hash": data.info.content_hash,
+        "classes": list(data.info.classes),
+        "image_shape": list(data.images.shape[1:]),
+        "study": ledger.name,
+        "trial": best.number,
+        "trial_score": best.score,
+        "hyperparameters": best.hyperparameters,
+        "fixed": {name: value for name, value in approach.RECIPE.items() if name not in best.hyperparameters},
+        "pretrained_weights": _weights(approach, settings),
+        "epochs": settings.epochs,
+        "seeds": [r.seed for r in replicates],
+        "best_seed": winner.seed,
+        "validation_accuracy": winner.validation_accuracy,
+        "replicates": [
+            {
+                "seed": r.seed,
+                "validation_accuracy": r.validation_accuracy,
+                "best_epoch": r.result.scores.index(max(r.result.scores)) + 1,
+                "scores": list(r.result.scores),
+                "device_seconds": r.device_seconds,
+                "peak_memory_bytes": r.result.peak_memory_bytes,
+                "onnx_difference": differences[r.seed],
+            }
+            for r in replicates
+        ],
+        "parameters": winner.result.num_parameters,
+        "device": trainer.device_name,
+        "device_seconds": sum(r.device_seconds for r in replicates),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in (*approach.PACKAGES, "onnx", "onnxruntime", "numpy")},
+        },
+    }

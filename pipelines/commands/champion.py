@@ -1,0 +1,79 @@
+"""`champion show` and `champion rollback`: which model of a dataset is in use, and going back to the one before."""
+
+import getpass
+import json
+from typing import Any
+
+import click
+
+from components.errors import DataError
+from components.evaluation.champion import gate as champion
+from components.text import approach_name, clean, percent
+
+NUM_SHOWN = 20
+
+_root_option = click.option(
+    "--study-root", required=True, metavar="URI", help="Where the champions are: gs://..., s3://... or a directory."
+)
+_debug_option = click.option("--debug", is_flag=True, help="Show tracebacks.")
+
+
+@click.group("champion")
+def champion_group() -> None:
+    """Look at the champion of a dataset, or go back to an earlier one."""
+
+
+@champion_group.command("show")
+@click.argument("dataset")
+@_root_option
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+@_debug_option
+def show_command(dataset: str, study_root: str, as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+    """Show the champion of DATASET and those before it, newest first."""
+    records = champion.show(study_root, dataset)
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+        return
+    if not records:
+        raise DataError(
+            f"champion of {clean(dataset)} must exist under {study_root}; there is none. Promote a model first"
+        )
+    for number, record in enumerate(records[:NUM_SHOWN]):
+        click.echo(_line(record, is_champion=number == 0))
+    if len(records) > NUM_SHOWN:
+        click.echo(f"... and {len(records) - NUM_SHOWN} earlier ones; --json shows all")
+
+
+@champion_group.command("rollback")
+@click.argument("dataset")
+@_root_option
+@_debug_option
+def rollback_command(dataset: str, study_root: str, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+    """Make the model that was champion of DATASET before the present one champion again, as a new version."""
+    record = champion.rollback(study_root, dataset, {"id": "", "by": _user()})
+    click.echo(_line(record, is_champion=True))
+
+
+def _line(record: dict[str, Any], *, is_champion: bool) -> str:
+    head = f"{'champion' if is_champion else 'before  '} {record['version']:>4}"
+    if "error" in record:
+        return f"{head}  {clean(record['error'])}"
+    figures = record.get("figures") or {}
+    accuracy = figures.get("accuracy")
+    parts = [
+        head,
+        clean(record["created"], 25),
+        approach_name(record["approach"]),
+        percent(accuracy, 2) if isinstance(accuracy, (int, float)) else "",
+        record["sha256"][:12],
+        f"{clean(record['decision'], 20)}: {clean(record['reason'])}",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _user() -> str:
+    """Return who rolls back, for the record; a container may have no user name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

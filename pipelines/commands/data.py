@@ -1,0 +1,52 @@
+"""`sample-data` and `ingest`: look at data before spending anything on it."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from components.errors import ParameterError
+from components.parameters import DataSettings
+from components.runtime import set_up_logging
+
+DEFAULTS = DataSettings()
+
+
+@click.command("sample-data")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--seed", default=0, show_default=True, help="The same seed draws the same files.")
+def sample_data_command(directory: Path, seed: int) -> None:
+    """Write the generated sample in the published formats of both datasets."""
+    from components.data.sample.sample import write_sample
+
+    if directory.exists() and any(directory.iterdir()):
+        raise ParameterError(f"DIRECTORY must be new or empty; got {directory}")
+    write_sample(directory, seed=seed)
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        click.echo(f"{path}  {path.stat().st_size:,} bytes")
+
+
+@click.command("ingest")
+@click.argument("dataset", metavar="NAME=SOURCE")
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
+@click.option("--validation-fraction", default=DEFAULTS.validation_fraction, show_default=True, type=float)
+@click.option("--test-fraction", default=DEFAULTS.test_fraction, show_default=True, type=float)
+@click.option("--min-class-count", default=DEFAULTS.min_class_count, show_default=True, type=int)
+@click.option("--limit", default=DEFAULTS.limit, show_default=True, type=int, help="0 keeps all.")
+@click.option("--seed", default=DEFAULTS.seed, show_default=True, type=int)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def ingest_command(dataset: str, out: Path, debug: bool, **settings: float) -> None:  # noqa: ARG001 - read by the edge
+    """Ingest one dataset and nothing else: train_data, test_data and ingest_report under --out."""
+    from components.data.ingest import ingest
+
+    os.environ.setdefault("FASHION_TUNING_LOG_LEVEL", "INFO")
+    set_up_logging()
+    info = ingest(
+        dataset,
+        settings=DataSettings.from_dict(settings),
+        train_dir=out / "train_data",
+        test_dir=out / "test_data",
+        report_dir=out / "ingest_report",
+    )
+    click.echo(json.dumps({"name": info.name, "classes": len(info.classes), **info.counts, "hash": info.content_hash}))

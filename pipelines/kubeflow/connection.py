@@ -1,0 +1,345 @@
+"""A connection to the Kubeflow Pipelines API: how to reach it, who one is there, and what its failures mean.
+
+`connect` gives the real kfp client with three things it lacks: every request has a deadline, what may be repeated is
+repeated, and every failure is one of the errors of `components/errors.py`.
+"""
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import kfp
+import kfp_server_api
+import urllib3
+
+from components.errors import (
+    ConfigurationError,
+    FashionTuningError,
+    ParameterError,
+    PermissionDeniedError,
+    TryAgainError,
+    UnavailableError,
+)
+from pipelines.kubeflow.credentials import CREDENTIALS, authenticate
+from pipelines.kubeflow.port_forward import PortForward
+
+log = logging.getLogger(__name__)
+
+ENDPOINT, UI_ENDPOINT = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT"
+WAYS = ("auto", "url", "in-cluster", "port-forward")
+IN_CLUSTER = "http://ml-pipeline.{}.svc.cluster.local:8888"
+TIMEOUT = (10.0, 60.0)
+"""Seconds to connect, and to wait for an answer."""
+BACKOFF_SECONDS = 0.5
+REPEATED = {429, 500, 502, 503, 504}
+"""Answers after which a request without an effect of its own is sent again."""
+
+T = TypeVar("T")
+
+
+class ConflictError(TryAgainError):
+    """Something of that name exists already, or two writers met."""
+
+
+class MissingError(ConfigurationError):
+    """What was asked for does not exist."""
+
+
+class UnansweredError(UnavailableError):
+    """No answer came, so whether the request took effect is not known."""
+
+
+class _RestClient(kfp_server_api.rest.RESTClientObject):
+    """Adds a deadline to every request, and takes nothing but JSON for an answer."""
+
+    def request(self, method: str, url: str, *args: Any, **options: Any) -> Any:
+        options["_request_timeout"] = options.get("_request_timeout") or TIMEOUT
+        response = super().request(method, url, *args, **options)
+        # The generated client takes any text for an empty object: a login page would read as "there is no schedule".
+        kind = response.urllib3_response.headers.get("content-type", "")
+        if "html" in kind:
+            where = urlsplit(url).netloc
+            raise ConfigurationError(
+                f"{where} must answer as the Kubeflow Pipelines API; got a web page, most likely a login page. Correct the"
+                f" URL, or set one of {', '.join(CREDENTIALS)}"
+            )
+        try:
+            json.loads(response.data or b"{}")
+        except ValueError:
+            raise UnavailableError(
+                f"the answer to {method} {urlsplit(url).path} must be JSON; got {response.data[:80]!r}. Try again"
+            ) from None
+        return response
+
+
+class _KfpClient(kfp.Client):
+    """The real client, configured by us alone: it neither reads nor writes ~/.config/kfp."""
+
+    _LOCAL_KFP_CONTEXT = ""
+
+    def __init__(self, configuration: kfp_server_api.Configuration, cookie: str, ui_host: str) -> None:
+        self._configuration = configuration
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # "only works with v2.0.0-beta.2 and later"
+            super().__init__(host=configuration.host, cookies=cookie, ui_host=ui_host)
+        self._run_api.api_client.rest_client = _RestClient(configuration)
+
+    def _load_config(self, *_: Any) -> kfp_server_api.Configuration:
+        return self._configuration
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> kfp_server_api.V2beta1GetHealthzResponse:  # noqa: ARG002
+        # The base class asks while it is built, five times with pauses and tracebacks; `connect` asks once, later.
+        return kfp_server_api.V2beta1GetHealthzResponse(multi_user=False)
+
+
+@dataclass
+class Connection:
+    """An open connection.
+
+    Attributes:
+        client: The real kfp client; its `pipelines`, `pipeline_uploads`, `experiments`, `runs` and `recurring_runs`.
+        endpoint: URL of the API.
+        ui: URL of the Kubeflow UI.
+        namespace: Of the caller's resources; empty on an installation without namespaces.
+        forward: The port-forward this connection goes through, if any.
+    """
+
+    client: kfp.Client
+    endpoint: str
+    ui: str
+    namespace: str = ""
+    forward: PortForward | None = None
+
+    def call(self, what: str, function: Callable[..., T], **arguments: Any) -> T:
+        """Call the API once; every failure becomes one of our errors.
+
+        Args:
+            what: For the error's text, for example "list the runs".
+            function: A method of the generated API.
+            **arguments: Of that method.
+
+        Raises:
+            FashionTuningError: See the table in docs/ci.md.
+        """
+        if self.forward:
+            self.forward.ensure()
+        try:
+            return function(**arguments)
+        except FashionTuningError:
+            raise
+        except kfp_server_api.ApiException as error:
+            raise _from_status(what, error) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise _from_transport(what, self.endpoint, error) from error
+        except (ValueError, TypeError, AttributeError) as error:
+            # The generated client met an answer it has no shape for.
+            raise _skew(what, f"{type(error).__name__}: {error}") from error
+
+    def create(self, what: str, make: Callable[[], T], find: Callable[[], T | None]) -> T:
+        """Create exactly one: where the answer is lost or says that it exists already, look for it.
+
+        Args:
+            what: For the error's text, for example "start the run".
+            make: Sends the request.
+            find: Returns what the request would have made, or None.
+
+        Raises:
+            TryAgainError: No answer came and nothing is there; it may still appear.
+            FashionTuningError: As `call`.
+        """
+        for attempt in range(4):
+            try:
+                return make()
+            except (ConflictError, UnavailableError, TryAgainError) as error:
+                found = None
+                for look in range(3 if isinstance(error, UnansweredError) else 1):
+                    time.sleep(BACKOFF_SECONDS * 2 ** (attempt + look))
+                    if found := find():
+                        return found
+                if isinstance(error, UnansweredError):
+                    raise TryAgainError(
+                        f"'{what}' got no answer, and nothing has appeared yet: {error}. Run the same command again; it goes on"
+                        " with what it finds"
+                    ) from error
+                last = error
+        raise last
+
+    def pages(self, what: str, function: Callable[..., Any], rows: str, **arguments: Any) -> list[Any]:
+        """Return the rows of all pages of a listing."""
+        found: list[Any] = []
+        token = ""
+        while True:
+            page = self.call(what, function, page_size=100, page_token=token, **arguments)
+            found += getattr(page, rows) or []
+            token = page.next_page_token or ""
+            if not token:
+                return found
+
+    def link(self, kind: str, resource_id: str) -> str:
+        """Return the page of a run, recurring run or pipeline in the Kubeflow UI."""
+        return f"{self.ui}/#/{kind}/details/{resource_id}"
+
+
+def equals(key: str, value: str) -> str:
+    """Return the API's filter for `key == value`."""
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "string_value": value}]})
+
+
+@contextmanager
+def connect(
+    *,
+    api: str = "",
+    namespace: str = "",
+    way: str = "auto",
+    context: str = "",
+    installation: str = "kubeflow",
+) -> Iterator[Connection]:
+    """Connect to the API, and check that it is one and lets us in.
+
+    Args:
+        api: URL of the API; the environment's KF_PIPELINES_ENDPOINT goes before it.
+        namespace: Of the caller's resources, where the installation has namespaces.
+        way: One of `WAYS`. `auto` is the URL where one is known, else in-cluster inside a pod, else port-forward.
+        context: Of the kubeconfig, for `port-forward`; empty for the current one.
+        installation: Namespace that Kubeflow Pipelines itself runs in.
+
+    Yields:
+        The connection; a port-forward ends with it.
+
+    Raises:
+        FashionTuningError: It cannot be reached, does not let us in or is something else.
+    """
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # announces every retry
+    endpoint = os.environ.get(ENDPOINT) or api
+    in_pod = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+    if way == "auto":
+        # A profile's localhost is somebody's port-forward; a pod has none.
+        usable = endpoint and not (
+            in_pod and _is_loopback(urlsplit(endpoint).hostname or "") and ENDPOINT not in os.environ
+        )
+        way = "url" if usable else "in-cluster" if in_pod else "port-forward"
+    with ExitStack() as stack:
+        forward = None
+        if way == "in-cluster":
+            endpoint = IN_CLUSTER.format(installation)
+        elif way == "port-forward":
+            forward = stack.enter_context(PortForward(installation, context))
+            endpoint = forward.url
+        elif not endpoint:
+            raise ConfigurationError(
+                f"the cluster profile must name the API's URL in `api`; got ''. Set it or {ENDPOINT}"
+            )
+        connection = _open(endpoint.rstrip("/"), way, forward)
+        healthz = connection.call(
+            "ask whether the API is healthy", connection.client.healthzs.healthz_service_get_healthz
+        )
+        if healthz.multi_user and not namespace:
+            raise ConfigurationError(
+                "the cluster profile must name a namespace: this Kubeflow has one per team; got ''. Set it"
+            )
+        connection.namespace = namespace if healthz.multi_user else ""
+        yield connection
+
+
+def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
+    address = urlsplit(endpoint)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ConfigurationError(f"the API's address must be an http(s) URL; got {endpoint!r}. Correct it")
+    configuration = kfp_server_api.Configuration(host=endpoint)
+    cookie = authenticate(configuration, way)
+    known = bool(cookie or configuration.refresh_api_key_hook)
+    if known and address.scheme == "http" and way != "in-cluster" and not _is_loopback(address.hostname):
+        raise ConfigurationError(f"the API's URL must be https where credentials are sent; got {endpoint}. Correct it")
+    proxy = getproxies().get(address.scheme)
+    if proxy and not _is_loopback(address.hostname) and not proxy_bypass(address.hostname):
+        configuration.proxy = proxy
+    configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
+    configuration.retries = urllib3.Retry(
+        total=6,
+        connect=4,
+        read=3,
+        redirect=3,
+        status=5,
+        allowed_methods={"GET", "DELETE"},
+        status_forcelist=REPEATED,
+        backoff_factor=BACKOFF_SECONDS,
+        backoff_max=20,
+        retry_after_max=60,
+        raise_on_status=False,
+    )
+    ui = (os.environ.get(UI_ENDPOINT) or endpoint).rstrip("/")
+    return Connection(client=_KfpClient(configuration, cookie, ui), endpoint=endpoint, ui=ui, forward=forward)
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def _from_status(what: str, error: kfp_server_api.ApiException) -> FashionTuningError:
+    status, said = error.status, _message(error)
+    if not status:  # raised by the client itself while it read an answer
+        return _skew(what, said)
+    if status in (400, 413, 422):
+        return ParameterError(f"'{what}' must be acceptable to Kubeflow; got {status}: {said}. Correct it")
+    if status == 401:
+        return ConfigurationError(
+            f"'{what}' needs valid credentials; got 401: {said}. Renew them; they come from one of {', '.join(CREDENTIALS)}"
+        )
+    if status == 403:
+        return PermissionDeniedError(
+            f"'{what}' must be allowed to you; got 403: {said}. Ask for access to the namespace"
+        )
+    if status == 404:
+        return MissingError(
+            f"'{what}' must name what exists; got 404: {said}. Check the URL, the namespace and the name"
+        )
+    if status == 409:
+        return ConflictError(
+            f"'{what}' met another change of the same thing; got 409: {said}. Run the same command again"
+        )
+    if status in (405, 501):
+        return ConfigurationError(
+            f"the server must know the v2beta1 API; got {status} for '{what}'. Upgrade Kubeflow Pipelines"
+        )
+    if status == 429:
+        return TryAgainError(f"'{what}' was asked too often; got 429: {said}. Run the same command again in a minute")
+    if status == 503:
+        return UnavailableError(f"'{what}' needs a working API; got 503: {said}. Run the same command again")
+    return UnansweredError(f"'{what}' needs a working API; got {status}: {said}. Run the same command again")
+
+
+def _skew(what: str, said: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the answer to '{what}' must be of the v2beta1 API; got {said}. Compare the versions of Kubeflow Pipelines and kfp"
+    )
+
+
+def _message(error: kfp_server_api.ApiException) -> str:
+    try:
+        text = json.loads(error.body)["message"]
+    except (ValueError, KeyError, TypeError):
+        text = str(error.body or error.reason or "")
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else f"{text[:150]} ... {text[-240:]}"
+
+
+def _from_transport(what: str, endpoint: str, error: urllib3.exceptions.HTTPError) -> FashionTuningError:
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, urllib3.exceptions.SSLError):
+        return ConfigurationError(
+            f"{endpoint} must have a certificate that this machine trusts; got {reason}. Set SSL_CERT_FILE to the authority's"
+            " certificates"
+        )
+    if isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+        return UnavailableError(
+            f"{endpoint} must answer; got no connection. Check the URL, start a port-forward or pass --connect port-forward"
+        )
+    return UnansweredError(f"'{what}' must be answered by {endpoint}; got {reason}. Run the same command again")

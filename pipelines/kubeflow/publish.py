@@ -1,0 +1,246 @@
+"""What a run needs on the server: the pipeline, this commit's version of it and an experiment, each exactly once."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.errors import ConfigurationError, ParameterError
+from pipelines.compilation import compile_pipeline
+from pipelines.fashion_tuning import PIPELINE_NAME
+from pipelines.images import ROOT, image_tag
+from pipelines.kubeflow.connection import Connection, equals
+from pipelines.profile import ClusterProfile
+
+MAX_PARAMETER_BYTES = 10_000
+"""Kubeflow's limit for all parameters of a run together, as JSON; MAX_PARAMETER_BYTES of the API server changes it."""
+WOULD = "would be created"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A compiled pipeline, named so that the same content is uploaded once.
+
+    Attributes:
+        path: The YAML.
+        version: Name of the version: the project's version and the commit.
+        digest: SHA-256 of the content; the order of keys does not matter.
+        steps: Names of the tasks that run a container, in the order of the graph.
+    """
+
+    path: Path
+    version: str
+    digest: str
+    steps: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """Text kept with the version; carries the digest."""
+        return f"fashion-tuning {self.version}, content sha256:{self.digest}"
+
+
+def make_package(directory: Path, profile: ClusterProfile) -> Package:
+    """Compile the pipeline for a cluster and name the result.
+
+    Args:
+        directory: Where to write the YAML.
+        profile: The cluster.
+
+    Raises:
+        ConfigurationError: The files differ from the commit, so that no registry has their images; no commit is known.
+        FashionTuningError: It does not compile.
+    """
+    if image_tag().endswith("-dirty") and profile.image_pull_policy != "Never":
+        raise ConfigurationError(f"the images must be of a commit; got {image_tag()}. Commit, then `make images push`")
+    path = compile_pipeline(directory / "fashion-tuning.yaml", profile)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same documents, ten times as fast
+    documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader))
+    digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return Package(path, f"{project['version']}-{image_tag()}", digest, _steps(documents[0]))
+
+
+def _steps(spec: dict[str, Any]) -> tuple[str, ...]:
+    found: list[str] = []
+
+    def visit(component: dict[str, Any]) -> None:
+        tasks = component["dag"]["tasks"]
+        order = TopologicalSorter({name: task.get("dependentTasks", []) for name, task in tasks.items()})
+        for name in order.static_order():
+            inner = spec["components"][tasks[name]["componentRef"]["name"]]
+            if "dag" in inner:
+                visit(inner)
+            elif name not in found:
+                found.append(name)
+
+    visit(spec["root"])
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Ids on the server; empty where a dry run found nothing."""
+
+    pipeline_id: str
+    version_id: str
+    version: str
+    experiment_id: str
+
+
+def require_cluster(profile: ClusterProfile) -> None:
+    """Raise `ConfigurationError` where a profile is of no cluster or still has its example values."""
+    if profile.is_local:
+        raise ConfigurationError("--cluster must name a cluster; got local. Use `run` to run without one")
+    if examples := profile.examples():
+        raise ConfigurationError(
+            f"cluster profile {profile.name} must have no example values; got {', '.join(examples)}. Replace them"
+        )
+
+
+def check_size(parameters: dict[str, Any]) -> None:
+    """Raise `ParameterError` where the parameters are more than Kubeflow takes."""
+    size = len(json.dumps(parameters).encode())
+    if size > MAX_PARAMETER_BYTES:
+        raise ParameterError(
+            f"all parameters together must be at most {MAX_PARAMETER_BYTES} bytes of JSON; got {size}. Shorten data_datasets"
+        )
+
+
+def publish(
+    connection: Connection, package: Package, experiment: str, say: Callable[[str], None], *, dry_run: bool
+) -> Published:
+    """Make sure that pipeline, version and experiment are there; what is there already is used.
+
+    Args:
+        connection: To the server.
+        package: What to upload.
+        experiment: Name of the experiment.
+        say: Gets one line for each of the three.
+        dry_run: Change nothing.
+    """
+    pipeline_id = _ensure_pipeline(connection, say, dry_run=dry_run)
+    version_id, version = _ensure_version(connection, pipeline_id, package, say, dry_run=dry_run)
+    experiment_id = _ensure_experiment(connection, experiment, say, dry_run=dry_run)
+    return Published(pipeline_id, version_id, version, experiment_id)
+
+
+def find_pipeline(connection: Connection) -> Any | None:
+    """Return the pipeline on the server, or None."""
+    rows = connection.pages(
+        "look for the pipeline",
+        connection.client.pipelines.pipeline_service_list_pipelines,
+        "pipelines",
+        filter=equals("display_name", PIPELINE_NAME),
+        namespace=connection.namespace,
+    )
+    return rows[0] if rows else None
+
+
+def versions(connection: Connection, pipeline_id: str) -> list[Any]:
+    """Return the versions of a pipeline, oldest first."""
+    rows = connection.pages(
+        "list the pipeline's versions",
+        connection.client.pipelines.pipeline_service_list_pipeline_versions,
+        "pipeline_versions",
+        pipeline_id=pipeline_id,
+    )
+    return sorted(rows, key=lambda version: version.created_at)
+
+
+def find_experiment(connection: Connection, name: str) -> Any | None:
+    """Return an experiment by its name, or None."""
+    rows = connection.pages(
+        "look for the experiment",
+        connection.client.experiments.experiment_service_list_experiments,
+        "experiments",
+        filter=equals("display_name", name),
+        namespace=connection.namespace,
+    )
+    return rows[0] if rows else None
+
+
+def _ensure_pipeline(connection: Connection, say: Callable[[str], None], *, dry_run: bool) -> str:
+    found = find_pipeline(connection)
+    state = "exists" if found else WOULD if dry_run else "created"
+    if not found and not dry_run:
+        api = connection.client
+        # An empty pipeline first: an upload that makes pipeline and version at once names the version after the pipeline.
+        body = api.api_models.V2beta1Pipeline(
+            display_name=PIPELINE_NAME,
+            description="Is a tuned MLP enough, or does a tuned ResNet18 earn its GPU hours?",
+            namespace=connection.namespace or None,
+        )
+        found = connection.create(
+            "create the pipeline",
+            lambda: connection.call(
+                "create the pipeline", api.pipelines.pipeline_service_create_pipeline, pipeline=body
+            ),
+            lambda: find_pipeline(connection),
+        )
+    say(f"pipeline {PIPELINE_NAME}: {state}")
+    return found.pipeline_id if found else ""
+
+
+def _find_version(connection: Connection, pipeline_id: str, name: str) -> Any | None:
+    rows = connection.pages(
+        "look for the pipeline version",
+        connection.client.pipelines.pipeline_service_list_pipeline_versions,
+        "pipeline_versions",
+        pipeline_id=pipeline_id,
+        filter=equals("display_name", name),
+    )
+    return rows[0] if rows else None
+
+
+def _ensure_version(
+    connection: Connection, pipeline_id: str, package: Package, say: Callable[[str], None], *, dry_run: bool
+) -> tuple[str, str]:
+    # One commit can give several contents, one per cluster profile or uncommitted change: these get the digest as well.
+    for name in (package.version, f"{package.version}-{package.digest[:8]}"):
+        found = _find_version(connection, pipeline_id, name) if pipeline_id else None
+        if found is None or package.digest in (found.description or ""):
+            break
+    if found is not None:
+        say(f"version {name}: exists")
+        return found.pipeline_version_id, name
+    if dry_run:
+        say(f"version {name}: {WOULD}")
+        return "", name
+    upload = connection.client.pipeline_uploads.upload_pipeline_version
+    made = connection.create(
+        "upload the pipeline version",
+        lambda: connection.call(
+            "upload the pipeline version",
+            upload,
+            uploadfile=str(package.path),
+            name=name,
+            pipelineid=pipeline_id,
+            description=package.description,
+        ),
+        lambda: _find_version(connection, pipeline_id, name),
+    )
+    say(f"version {name}: created")
+    return made.pipeline_version_id, name
+
+
+def _ensure_experiment(connection: Connection, name: str, say: Callable[[str], None], *, dry_run: bool) -> str:
+    found = find_experiment(connection, name)
+    state = "exists" if found else WOULD if dry_run else "created"
+    if not found and not dry_run:
+        api = connection.client
+        body = api.api_models.V2beta1Experiment(display_name=name, namespace=connection.namespace or None)
+        found = connection.create(
+            "create the experiment",
+            lambda: connection.call(
+                "create the experiment", api.experiments.experiment_service_create_experiment, experiment=body
+            ),
+            lambda: find_experiment(connection, name),
+        )
+    say(f"experiment {name}: {state}")
+    return found.experiment_id if found else ""

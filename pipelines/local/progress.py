@@ -1,0 +1,100 @@
+"""What a person sees of a local run: steps and trials while it works, the result table at the end."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from components.errors import FashionTuningError
+from components.search.study.study import Study
+from components.stores import open_store
+
+console = Console(stderr=True, highlight=False)
+MARKS = {"started": "[yellow]running[/]", "finished": "[green]done[/]", "failed": "[red]failed[/]"}
+
+
+class Progress:
+    """A live table on a terminal, one line per change elsewhere.
+
+    Args:
+        out: The run's folder, with `events.jsonl` and `studies/`.
+
+    Attributes:
+        failed: The events of steps that failed, oldest first.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.failed: list[dict[str, Any]] = []
+        self._out = out
+        self._steps: dict[str, dict[str, Any]] = {}
+        self._studies: dict[str, str] = {}
+        self._read_bytes = 0
+        self._started = time.monotonic()
+        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        else:
+            self._say(f"run started in {self._out}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.update(self._table())
+            self._live.stop()
+
+    def update(self) -> None:
+        """Read what is new and show it."""
+        for event in self._new_events():
+            self.failed += [event] if event["event"] == "failed" else []
+            self._steps[event["step"]] = self._steps.get(event["step"], {"began": event["time"]}) | event
+            if not self._live:
+                spent = event["time"] - self._steps[event["step"]]["began"]
+                self._say(f"{event['step']}: {event['event']}" + (f" after {spent:.0f} s" if spent >= 1 else ""))
+        self._read_studies()
+        if self._live:
+            self._live.update(self._table())
+
+    def _say(self, text: str) -> None:
+        console.print(f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, soft_wrap=True)
+
+    def _new_events(self) -> list[dict[str, Any]]:
+        path = self._out / "events.jsonl"
+        if not path.exists():
+            return []
+        with path.open("rb") as file:
+            file.seek(self._read_bytes)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read_bytes += len(whole) + len(newline)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _read_studies(self) -> None:
+        root = self._out / "studies"
+        for spec in sorted(root.glob("*/spec.json")):
+            try:
+                ledger = Study.open(open_store(str(root)), spec.parent.name).ledger()
+            except FashionTuningError:
+                continue  # being written; the next look sees it
+            best = ledger.best()
+            finished = sum(t.is_finished for t in ledger.trials)
+            text = f"{finished} of {ledger.spec['trials']} trials" + (f", best {best.score:.4f}" if best else "")
+            if self._studies.get(ledger.name) != text and finished and not self._live:
+                self._say(f"study {ledger.name.removeprefix('local-')}: {text}")
+            self._studies[ledger.name] = text
+
+    def _table(self) -> Table:
+        table = Table(title=f"fashion-tuning  {time.monotonic() - self._started:.0f} s", title_justify="left", box=None)
+        table.add_column("step", min_width=34)
+        table.add_column("state")
+        table.add_column("seconds", justify="right")
+        for name, step in self._steps.items():
+            ended = step["time"] if step["event"] != "started" else time.time()
+            table.add_row(name, MARKS[step["event"]], f"{ended - step['began']:.0f}")
+        for name, text in self._studies.items():
+            table.add_row(f"study {name.removeprefix('local-')}", text, "")
+        return table

@@ -1,0 +1,246 @@
+"""The whole job without a cluster: the compiled graph, run by kfp.local in a process of its own, watched from here."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from components.dataset_name import check_source, parse_dataset
+from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
+from components.parameters import RunParameters
+from components.plan import RUN_ID_VARIABLE
+from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
+from pipelines.presets import PRESETS, default_parameters, run_parameters
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 12.0
+"""How long a stopped run may take to save what it has; workers promise 10 s."""
+
+
+class RunEndedError(FashionTuningError):
+    """The run ended early: a step failed with its own line and code, or it was stopped."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.exit_code = code
+        super().__init__(message)
+
+
+@click.command("run")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Named set of parameters.  [default: full]")
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME=SOURCE", help="Dataset to compare on; repeatable.")
+@click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; again, it resumes.")
+@click.option("--containers", is_flag=True, help="Run each step in its image (docker or a podman socket).")
+@click.option("--debug", is_flag=True, help="Keep tracebacks in run.log.")
+def run_command(
+    preset: str | None,
+    datasets: tuple[str, ...],
+    settings: tuple[str, ...],
+    out: Path | None,
+    containers: bool,
+    debug: bool,
+) -> None:
+    """Run the whole pipeline on this machine.
+
+    Artifacts, studies, logs, report.html and summary.json are left in the run's folder. Started again with the same
+    --out, it goes on where it stood; without other flags it takes the parameters of the first start.
+    """
+    from pipelines.run_results import show_figures
+
+    out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
+    earlier = _earlier_settings(out) if not (preset or datasets or settings) else None
+    parameters = earlier["parameters"] if earlier else _checked_parameters(preset or "full", datasets, settings, out)
+    containers = containers or bool(earlier and earlier["containers"])
+    with _only_run_in(out):
+        if earlier is None:
+            parameters = _with_sample(parameters, preset or "full", datasets, settings, out)
+        _write_inputs(out, parameters, containers)
+        started = time.monotonic()
+        _run(out, debug)
+        show_figures(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+        click.echo(f"finished in {time.monotonic() - started:.0f} s; report: {out / 'report.html'}")
+
+
+def _earlier_settings(out: Path) -> dict[str, Any] | None:
+    path = out / "parameters.json"
+    try:
+        if not path.exists():
+            return None
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return {"parameters": settings["parameters"], "containers": settings["containers"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{path} must hold the parameters of the first start; got {error}. Use another --out"
+        ) from None
+
+
+def _checked_parameters(preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path) -> dict[str, Any]:
+    parameters = run_parameters(default_parameters(str(out / "studies")), preset, settings, datasets)
+    checked = RunParameters.from_dict(parameters).to_dict()
+    for dataset in checked["data_datasets"]:
+        if preset != "quickstart" or "=" in dataset:
+            check_source(*parse_dataset(dataset), secrets_are_here=True)
+    return checked
+
+
+def _with_sample(
+    parameters: dict[str, Any], preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path
+) -> dict[str, Any]:
+    if preset != "quickstart" or datasets or any(s.startswith("data_datasets=") for s in settings):
+        return parameters
+    from components.data.sample.sample import write_sample
+
+    sample = out / "sample"
+    if not sample.exists():
+        partial = out / "sample.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        write_sample(partial)
+        partial.rename(sample)
+    sources = [f"fashion-mnist={sample / 'fashion-mnist'}", f"fashion-products={sample / 'fashion-products.zip'}"]
+    return parameters | {"data_datasets": sources}
+
+
+@contextmanager
+def _only_run_in(out: Path) -> Iterator[None]:
+    """Refuse a second run in the same folder while the first one lives."""
+    import fcntl
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"--out must be a folder that can be written; got {out} ({error.strerror})") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(f"{out} is in use by another run. Wait for it or take another --out") from None
+        yield
+
+
+def _write_inputs(out: Path, parameters: dict[str, Any], containers: bool) -> None:
+    from pipelines.compilation import compile_pipeline
+    from pipelines.profile import load_profile
+
+    if "python3" in str(out):
+        raise ParameterError(f"--out must not contain 'python3', which the local runner rewrites; got {out}")
+    if containers:
+        from pipelines.local.containers import check_engine
+
+        check_engine(out)
+    compile_pipeline(out / "pipeline.yaml", load_profile("local"))
+    content = {"parameters": parameters, "containers": containers}
+    (out / "parameters.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _environment(out: Path, debug: bool) -> dict[str, str]:
+    from pipelines.images import image_tag
+
+    # kfp.local runs two loop iterations at a time, so each process gets half of the machine.
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        RUN_ID_VARIABLE: "local",
+        EVENTS_VARIABLE: str(out / "events.jsonl"),
+        COMMIT_VARIABLE: image_tag(needed=False),
+    }
+    # Two dozen processes import TensorFlow or torch: 6 s each with bytecode, 15 s without.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment | ({"FASHION_TUNING_DEBUG": "1"} if debug else {})
+
+
+def _run(out: Path, debug: bool) -> None:
+    """Start the runner, show its progress, and raise what ended it."""
+    from pipelines.local.progress import Progress
+
+    events = out / "events.jsonl"
+    events.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pipelines.local.process", str(out)]
+    with (out / "run.log").open("ab") as log, Progress(out) as progress:
+        child = subprocess.Popen(  # noqa: S603 - this interpreter with this project's module
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=_environment(out, debug),
+            start_new_session=True,
+        )
+        try:
+            with _terminated_as_interrupt():
+                # A failed step ends the run at once: kfp.local would finish its siblings first.
+                while child.poll() is None and not progress.failed:
+                    time.sleep(0.5)
+                    progress.update()
+            progress.update()
+        except KeyboardInterrupt as error:
+            code = 128 + (error.args[0] if error.args else signal.SIGINT)
+            remedy = f"Go on with: python -m pipelines run --out {out}"
+            raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
+        finally:
+            _stop(child)
+    if progress.failed:
+        first = progress.failed[0]
+        raise RunEndedError(first["code"], f"{first['step']}: {first['message']} (log: {out / 'run.log'})")
+    if child.returncode != 0:
+        raise FashionTuningError(f"the runner ended with exit code {child.returncode}; see {out / 'run.log'}")
+    _collect(out)
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the block like Ctrl-C does."""
+
+    def interrupt(number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(child: subprocess.Popen) -> None:
+    """End the runner and all its steps: first asking, so that workers save what they have."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, ending)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and _group_lives(child):
+            time.sleep(0.1)
+    child.wait()
+
+
+def _group_lives(child: subprocess.Popen) -> bool:
+    child.poll()
+    try:
+        os.killpg(child.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _collect(out: Path) -> None:
+    """Copy the report and the summary of the newest pass to the top of the run's folder."""
+    newest = max((out / "artifacts").iterdir(), key=lambda path: path.name)
+    for source, name in ((newest / "report" / "html", "report.html"), (newest / "promote" / "summary", "summary.json")):
+        if not source.exists():
+            raise FashionTuningError(f"{source} must exist after a run; see {out / 'run.log'}")
+        partial = out / f"{name}.partial"
+        shutil.copyfile(source, partial)
+        partial.replace(out / name)

@@ -1,0 +1,64 @@
+"""One approach on one dataset: searched, trained, scored; and trained from another study without a search."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.data.sample.sample import write_sample
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ("data_limit=300", "search_trials=2", "search_epochs=1", "train_replicates=2")
+pytestmark = pytest.mark.timeout(300)
+
+
+def tune(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pipelines", "tune", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def settings(*given: str) -> list[str]:
+    return [flag for setting in given for flag in ("--set", setting)]
+
+
+def test_tune_searches_trains_and_scores(tmp_path):
+    """A study and two seeds; the study's best trial can then be trained elsewhere without a search."""
+    write_sample(tmp_path / "sample")
+    dataset, out = f"fashion-mnist={tmp_path / 'sample' / 'fashion-mnist'}", tmp_path / "out"
+
+    ended = tune("mlp", dataset, "--out", str(out), *settings(*TINY))
+
+    assert 0 == ended.returncode, ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("mean of 2: test accuracy 0.")
+    trained = json.loads((out / "model" / "model.json").read_text())
+    study = out / "studies" / "fashion-mnist-mlp"
+    assert 2 == len(list(study.glob("trials/*/result.json")))
+
+    again = tune("mlp", dataset, "--out", str(tmp_path / "other"), "--study", str(study), *settings(TINY[0], *TINY[2:]))
+
+    assert 0 == again.returncode, again.stderr
+    reused = json.loads((tmp_path / "other" / "model" / "model.json").read_text())
+    assert trained["hyperparameters"] == reused["hyperparameters"]
+    assert trained["validation_accuracy"] == reused["validation_accuracy"]
+    assert not (tmp_path / "other" / "studies").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["svm", "fashion-mnist"], "svm"),
+        (["mlp", "no-such-thing"], "no-such-thing"),
+        (["mlp", "fashion-mnist=/no/such/folder"], "/no/such/folder"),
+        (["mlp", "fashion-mnist", "--set", "promote_champion=false"], "promote_champion"),
+        (["mlp", "fashion-mnist", "--set", "search_trials=-1"], "search_trials"),
+    ],
+)
+def test_usage_errors_are_one_line(tmp_path, arguments, text):
+    """A wrong approach, name, path or parameter ends with exit code 64 and one line, and nothing is written."""
+    ended = tune(*arguments, "--out", str(tmp_path / "out"))
+
+    assert (64, 1) == (ended.returncode, len(ended.stderr.strip().splitlines())), ended.stderr
+    assert text in ended.stderr
+    assert not (tmp_path / "out").exists()

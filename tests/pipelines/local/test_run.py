@@ -1,0 +1,187 @@
+"""The whole job on this machine: a tiny run of the compiled graph, resumed, stopped, and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.timeout(900)
+TINY = {
+    "data_limit": 300,
+    "search_trials": 2,
+    "search_workers": 2,
+    "search_epochs": 1,
+    "train_replicates": 1,
+}
+
+
+def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pipelines", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def pids_of(out: Path) -> str:
+    """Processes that name the run's folder on their command line, as the runner and all steps do."""
+    return subprocess.run(["pgrep", "-f", str(out)], capture_output=True, text=True, check=False).stdout
+
+
+def settings(**changes) -> list[str]:
+    return [flag for name, value in (TINY | changes).items() for flag in ("--set", f"{name}={json.dumps(value)}")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A finished run of both approaches on both formats of the generated sample."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    ended = run("run", "--preset", "quickstart", "--out", str(out), *settings())
+    assert 0 == ended.returncode, ended.stderr + (out / "run.log").read_text()[-4000:]
+    return out, ended
+
+
+def test_run_answers_the_question(finished):
+    """Both datasets, both approaches, every figure of the summary's schema, a report and a verdict."""
+    out, ended = finished
+    summary = json.loads((out / "summary.json").read_text())
+
+    assert 1 == summary["schema"]
+    assert {"fashion-mnist", "fashion-products"} == set(summary["datasets"])
+    for part in summary["datasets"].values():
+        assert {"mlp", "resnet18"} == set(part["approaches"])
+        assert {"hash", "classes", "train", "validation", "test", "quarantined", "repaired", "duplicate_groups"} <= set(
+            part["data"]
+        )
+        for figures in part["approaches"].values():
+            low, high = figures["accuracy_ci95"]
+            assert 0 <= low <= figures["accuracy"] <= high <= 1
+            assert 2 == sum(figures["trials"].values())
+            assert {"batch_1", "batch_256"} == set(figures["latency_ms"])
+        assert part["comparison"]["verdict"] in ended.stdout
+        assert {"decision", "version"} <= set(part["champion"])
+    assert "<html" in (out / "report.html").read_text()[:1000]
+    assert [] == list((out / "studies").glob("*/replicates/*/*")), "only a retry needs a final training's checkpoints"
+
+
+def test_run_is_quiet(finished):
+    """The terminal shows steps, trials and the result; the runner's chatter is in the log."""
+    out, ended = finished
+
+    assert "KFP" not in ended.stderr + ended.stdout
+    assert "search-mlp worker-0 fashion-mnist: finished" in ended.stderr
+    assert "KFP Executor" in (out / "run.log").read_text()
+
+
+def test_run_again_resumes(finished):
+    """Started again without other flags, the run keeps every trial, reuses every finished training and ends well."""
+    out, _ = finished
+    before = {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
+    trained = {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
+
+    again = run("run", "--out", str(out))
+
+    assert 0 == again.returncode, again.stderr
+    assert before == {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
+    assert trained == {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
+
+
+def test_bad_parameters_are_reported_together_at_once(tmp_path):
+    """Unknown dataset, negative trials, words, NaN: one line, exit 64, in seconds, and nothing is written."""
+    out = tmp_path / "out"
+    wrong = settings(search_trials=-1, search_epochs="ten", search_minutes="NaN")
+    started = time.monotonic()
+
+    ended = run("run", "--dataset", "no-such-thing", "--out", str(out), *wrong)
+
+    assert 64 == ended.returncode
+    assert 1 == len(ended.stderr.strip().splitlines())
+    assert [] == [
+        n for n in ("no-such-thing", "search_trials", "search_epochs", "search_minutes") if n not in ended.stderr
+    ]
+    assert time.monotonic() - started < 20  # alone on two cores about 3 s
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["run", "--set", "search_trials"], 64, "PARAM=VALUE"),
+        (["run", "--set", "serch_trials=3"], 64, "serch_trials"),
+        (["run", "--set", "data_datasets=[]"], 64, "data_datasets"),
+        (["run", "--bogus"], 64, "--bogus"),
+        (["run", "--preset", "huge"], 64, "huge"),
+        (["no-such-command"], 64, "no-such-command"),
+        (["run", "--dataset", "fashion-mnist=/no/such/folder"], 64, "/no/such/folder"),
+    ],
+)
+def test_usage_errors_are_one_line(tmp_path, arguments, code, text):
+    """A wrong flag, name or path ends with its exit code and one line that names it."""
+    out = ["--out", str(tmp_path / "out")] if arguments[0] == "run" else []
+
+    ended = run(*arguments, *out)
+
+    assert (code, 1) == (ended.returncode, len(ended.stderr.strip().splitlines())), ended.stderr
+    assert text in ended.stderr
+
+
+def test_failing_step_ends_the_run_with_its_own_line(tmp_path):
+    """A source that is no archive ends the run with ingest's line and exit code 65."""
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"this is no archive")
+
+    ended = run("run", "--dataset", f"fashion-products={broken}", "--out", str(tmp_path / "out"), *settings())
+
+    assert 65 == ended.returncode, ended.stderr
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("ERROR 65 run: ingest fashion-products")
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_run_leaves_no_process_and_resumes(tmp_path, sent, code):
+    """Ctrl-C or SIGTERM in the middle ends every process within seconds and says how to go on."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        deadline = time.monotonic() + 120
+        while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1)
+        os.kill(child.pid, sent)
+        _, errors = child.communicate(timeout=90)
+
+    assert code == child.returncode, errors
+    assert f"--out {out}" in errors.strip().splitlines()[-1]
+    assert "" == pids_of(out)
+
+
+def test_killed_run_leaves_no_process(tmp_path):
+    """Where the run is killed without warning, runner and steps end by themselves."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        deadline = time.monotonic() + 120
+        while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        child.kill()
+        child.communicate(timeout=30)
+    while (left := pids_of(out)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert "" == left
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    """A second run in a folder that is in use changes nothing and says so."""
+    import fcntl
+
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = run("run", "--preset", "quickstart", "--out", str(out))
+
+    assert 78 == ended.returncode
+    assert "in use" in ended.stderr
