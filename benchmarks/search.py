@@ -21,7 +21,7 @@ import numpy as np
 
 from components.models.mlp import training as mlp
 from components.models.space import Parameter, Value
-from components.search.samplers.base import make_sampler
+from components.search.samplers.choice import make_sampler
 from components.search.samplers.keras import from_hyperparameters, to_hyperparameters
 from components.search.samplers.skopt import dimensions, from_point
 from components.search.study.pruning import should_prune

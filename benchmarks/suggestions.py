@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.harness import Options, Row, row, seconds
 from components.models.mlp import training as mlp
 from components.models.space import Parameter, Space
-from components.search.samplers.base import ALGORITHMS, make_sampler
+from components.search.samplers.choice import ALGORITHMS, make_sampler
 from components.search.trial import Trial
 
 NUM_TRIALS = 30

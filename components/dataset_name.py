@@ -37,7 +37,7 @@ def parse_dataset(dataset: object) -> tuple[str, str]:
     problems = []
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         problems.append(
-            f"dataset name must be lower-case letters, digits and single hyphens, at most {_MAX_NAME}; got {_shown(name)}"
+            f"dataset name must be lower-case letters, digits and single hyphens, at most {_MAX_NAME}; got {shown(name)}"
         )
     elif not equals and name not in KNOWN:
         problems.append(
@@ -48,28 +48,6 @@ def parse_dataset(dataset: object) -> tuple[str, str]:
     if problems:
         raise ParameterError(problems)
     return name, source
-
-
-def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> None:
-    """Check that a source can be there: local paths exist, secrets are present. Nothing is downloaded.
-
-    Args:
-        name: As `parse_dataset` returned it.
-        source: Likewise.
-        secrets_are_here: Whether Kaggle's token should be found in this process; on a cluster only ingest has it.
-
-    Raises:
-        ParameterError: A local path is missing.
-        ConfigurationError: Kaggle's token is needed and missing.
-    """
-    if source == KAGGLE or (not source and name == FASHION_PRODUCTS):
-        if not secrets_are_here:
-            return
-        from components.data.sources.kaggle import find_credentials
-
-        find_credentials()
-    elif source and (path := local_path(source)) is not None and not path.exists():
-        raise ParameterError(f"source of {name} must exist; got {_shown(str(path))}. Check the path")
 
 
 def local_path(source: str) -> Path | None:
@@ -95,44 +73,45 @@ def redacted(source: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
+def shown(value: str) -> str:
+    """Return a name or source as messages may show it: quoted, short, and without user and password."""
+    value = re.sub(r"//[^/]*@", "//***@", value)
+    text = value if len(value) <= 80 else value[:77] + "..."
+    return repr(text)
+
+
 def _source_problems(name: str, source: str) -> list[str]:
     if not source.strip():
         return [f"source of {name} must not be empty; leave the = out to mean the publisher"]
     if len(source) > _MAX_SOURCE or not source.isprintable():
-        return [f"source of {name} must be at most {_MAX_SOURCE} printable characters; got {_shown(source)}"]
+        return [f"source of {name} must be at most {_MAX_SOURCE} printable characters; got {shown(source)}"]
     if source == KAGGLE:
         return [] if name in KNOWN else [f"source kaggle must be used with {' or '.join(KNOWN)}; got {name}"]
     try:
         parts = urlsplit(source)
     except ValueError:
-        return [f"source of {name} must be a path or URL; got {_shown(source)}"]
+        return [f"source of {name} must be a path or URL; got {shown(source)}"]
     if "://" not in source:
         return []
     if "\\" in source or " " in source:
-        return [f"source of {name} must be a URL without spaces and backslashes; got {_shown(source)}"]
+        return [f"source of {name} must be a URL without spaces and backslashes; got {shown(source)}"]
     if parts.scheme not in SCHEMES:
         return [
-            f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {_shown(source)}"
+            f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {shown(source)}"
         ]
     problems = []
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-        problems.append(f"source of {name} must have three slashes, as file:///data; got {_shown(source)}")
+        problems.append(f"source of {name} must have three slashes, as file:///data; got {shown(source)}")
     if parts.scheme != "file" and not parts.netloc:
         problems.append(
-            f"source of {name} must name a {'host' if 'http' in parts.scheme else 'bucket'}; got {_shown(source)}"
+            f"source of {name} must name a {'host' if 'http' in parts.scheme else 'bucket'}; got {shown(source)}"
         )
     if "@" in parts.netloc:
         problems.append(
-            f"source of {name} must not carry a user or password; got {_shown(redacted(source))}. Mount a secret"
+            f"source of {name} must not carry a user or password; got {shown(redacted(source))}. Mount a secret"
         )
     if parts.fragment and not _PIN.fullmatch(parts.fragment):
         problems.append(
-            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{_shown(parts.fragment)}"
+            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{shown(parts.fragment)}"
         )
     return problems
-
-
-def _shown(value: str) -> str:
-    value = re.sub(r"//[^/]*@", "//***@", value)
-    text = value if len(value) <= 80 else value[:77] + "..."
-    return repr(text)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from components.dataset_name import parse_dataset
 from components.errors import ParameterError
 
 SPACES = ("described", "wide")
@@ -86,8 +87,6 @@ def _text(value: Any) -> str:
 
 
 def _datasets(value: Any) -> tuple[str, ...]:
-    from components.dataset_name import parse_dataset
-
     if isinstance(value, str):
         try:
             value = json.loads(value)

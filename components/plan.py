@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.data.sources.presence import check_source
 from components.data.sources.version import source_version
-from components.dataset_name import check_source, parse_dataset
+from components.dataset_name import parse_dataset
 from components.errors import FashionTuningError, ParameterError
 from components.parameters import RunParameters
 from components.stores import check_store, open_store

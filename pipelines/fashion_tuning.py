@@ -10,7 +10,8 @@ from kfp.dsl import Artifact, Dataset, Input, Model
 
 from components import steps
 from pipelines.images import image_name
-from pipelines.profile import ClusterProfile, apply_profile
+from pipelines.placement import apply_profile
+from pipelines.profile import ClusterProfile
 
 PIPELINE_NAME = "fashion-tuning"
 

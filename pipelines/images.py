@@ -2,16 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from components.errors import ConfigurationError
 from components.steps import BASE, IMAGE_TARGETS, KERAS, TORCH
-
-if TYPE_CHECKING:
-    from pipelines.profile import ClusterProfile
+from pipelines.profile import ClusterProfile
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = (BASE, KERAS, TORCH)
@@ -23,7 +21,7 @@ PINNED = re.compile(r"[^@\s]+(@sha256:[0-9a-f]{64}|:[0-9a-f]{12,40})")
 _CONTENT = ("components", "images", "pyproject.toml", ".dockerignore")
 
 
-def image_name(step: str, profile: "ClusterProfile") -> str:
+def image_name(step: str, profile: ClusterProfile) -> str:
     """Return the full name of the image that a step runs in.
 
     Args:
@@ -55,6 +53,19 @@ def image_tag(*, needed: bool = True) -> str:
             f"the images' tag must be a commit; got no git checkout at {ROOT}. Set {TAG_VARIABLE} to the commit"
         )
     return "local"
+
+
+def find_engine(engine: str = "") -> str:
+    """Return the path of docker or podman.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    wanted = [engine] if engine else ["docker", "podman"]
+    for candidate in wanted:
+        if path := shutil.which(candidate):
+            return path
+    raise ConfigurationError(f"a container engine must be installed; got no {' or '.join(wanted)}. Install podman")
 
 
 def _git(*arguments: str) -> str:

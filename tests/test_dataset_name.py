@@ -2,7 +2,8 @@
 
 import pytest
 
-from components.dataset_name import check_source, local_path, parse_dataset, pinned_digest, redacted
+from components.data.sources.presence import check_source
+from components.dataset_name import local_path, parse_dataset, pinned_digest, redacted
 from components.errors import ConfigurationError, ParameterError
 
 

@@ -7,7 +7,7 @@ import subprocess
 import click
 
 from components.errors import ConfigurationError, UnavailableError
-from pipelines.images import TARGETS, image_name
+from pipelines.images import TARGETS, find_engine, image_name
 from pipelines.profile import load_profile
 
 _cluster = click.option("--cluster", default="gke", show_default=True, help="Cluster profile that names the registry.")
@@ -47,8 +47,6 @@ def pushed_image(full_name: str) -> tuple[str, str]:
     Raises:
         ConfigurationError: It has not been pushed from here.
     """
-    from pipelines.commands.images import find_engine
-
     name = full_name.rpartition(":")[0]
     command = [find_engine(), "image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', full_name]
     result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - no shell

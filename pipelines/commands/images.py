@@ -1,6 +1,5 @@
 """The commands that make the container images: `images build`, `push`, `names` and `lock`."""
 
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,7 +10,7 @@ import click
 
 from components.errors import ConfigurationError, UnavailableError
 from pipelines.commands.image_signing import digest_command, sign_command
-from pipelines.images import ROOT, TARGETS, image_name, image_tag
+from pipelines.images import ROOT, TARGETS, find_engine, image_name, image_tag
 from pipelines.profile import load_profile
 
 LOCKS = {
@@ -115,19 +114,6 @@ def build_image(target: str, name: str, *, engine: str = "", cpu: bool = False, 
     options = [option for argument in given for option in ("--build-arg", argument)]
     network = ["--network", "host"]  # engines inside a virtual machine or container have no network of their own
     run_engine(["build", *network, "--target", target, "--tag", name, "-f", "images/Dockerfile", *options, "."], engine)
-
-
-def find_engine(engine: str = "") -> str:
-    """Return the path of docker or podman.
-
-    Raises:
-        ConfigurationError: It is not installed.
-    """
-    wanted = [engine] if engine else ["docker", "podman"]
-    for candidate in wanted:
-        if path := shutil.which(candidate):
-            return path
-    raise ConfigurationError(f"a container engine must be installed; got no {' or '.join(wanted)}. Install podman")
 
 
 def run_engine(arguments: list[str], engine: str = "") -> None:

@@ -150,6 +150,8 @@ def start_run(
     api: "Connection", published: "Published", name: str, parameters: dict[str, Any], profile: "ClusterProfile"
 ) -> Any:
     """Start a run, once: where the answer is lost, the run that appeared is taken."""
+    from pipelines.kubeflow.publish import runtime_config
+
     models = api.client.api_models
     body = models.V2beta1Run(
         display_name=name,
@@ -167,8 +169,3 @@ def start_run(
 
     make: Callable[[], Any] = lambda: api.call("start the run", api.client.runs.run_service_create_run, run=body)  # noqa: E731
     return api.create("start the run", make, appeared)
-
-
-def runtime_config(models: Any, parameters: dict[str, Any], profile: "ClusterProfile") -> Any:
-    """Return parameters and pipeline root as runs and recurring runs take them."""
-    return models.V2beta1RuntimeConfig(parameters=parameters, pipeline_root=profile.pipeline_root or None)

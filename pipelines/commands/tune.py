@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from components.dataset_name import check_source, parse_dataset
+from components.data.sources.presence import check_source
+from components.dataset_name import parse_dataset
 from components.errors import ParameterError
 from components.parameters import RunParameters
 from components.runtime import set_up_logging

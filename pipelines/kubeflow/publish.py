@@ -244,3 +244,8 @@ def _ensure_experiment(connection: Connection, name: str, say: Callable[[str], N
         )
     say(f"experiment {name}: {state}")
     return found.experiment_id if found else ""
+
+
+def runtime_config(models: Any, parameters: dict[str, Any], profile: ClusterProfile) -> Any:
+    """Return parameters and pipeline root as runs and recurring runs take them."""
+    return models.V2beta1RuntimeConfig(parameters=parameters, pipeline_root=profile.pipeline_root or None)

@@ -7,10 +7,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from components.errors import FashionTuningError, ParameterError, TryAgainError
-from pipelines.commands.submit import runtime_config
 from pipelines.kubeflow.connection import Connection, MissingError, equals
 from pipelines.kubeflow.cron import Cron
-from pipelines.kubeflow.publish import Published, versions
+from pipelines.kubeflow.publish import Published, runtime_config, versions
 from pipelines.kubeflow.runs import FINISHED
 from pipelines.profile import ClusterProfile
 

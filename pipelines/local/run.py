@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from components.dataset_name import check_source, parse_dataset
+from components.data.sources.presence import check_source
+from components.dataset_name import parse_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE

@@ -12,8 +12,8 @@ from kubernetes import client, config
 from kubernetes.utils.quantity import parse_quantity
 
 from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, UnavailableError
-from pipelines.commands.preflight import Check, Finding
 from pipelines.images import TARGETS, image_name
+from pipelines.preflight.findings import Check, Finding
 from pipelines.profile import ClusterProfile, StepSettings
 
 TIMEOUT = (2.0, 3.0)

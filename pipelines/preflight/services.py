@@ -13,9 +13,9 @@ import requests
 from components.dataset_name import KAGGLE, parse_dataset, redacted
 from components.errors import ConfigurationError, PermissionDeniedError, UnavailableError
 from components.stores import check_store, open_store
-from pipelines.commands.preflight import Check, Finding
 from pipelines.images import TARGETS, image_name
 from pipelines.kubeflow.connection import ENDPOINT, connect
+from pipelines.preflight.findings import Check, Finding
 from pipelines.profile import ClusterProfile
 
 SECONDS = 4.0

@@ -52,7 +52,7 @@ def engine(tmp_path, monkeypatch):
     program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n[ "$1" != fail ]\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setattr(image_commands.shutil, "which", lambda name: str(program) if name == "podman" else None)
+    monkeypatch.setattr(images.shutil, "which", lambda name: str(program) if name == "podman" else None)
     return calls
 
 
@@ -162,7 +162,7 @@ def test_failing_engine_ends_the_command():
 
 def test_missing_engine_is_named(monkeypatch):
     """Without docker and podman the message says what to install."""
-    monkeypatch.setattr(image_commands.shutil, "which", lambda _: None)
+    monkeypatch.setattr(images.shutil, "which", lambda _: None)
 
     with pytest.raises(ConfigurationError, match="a container engine must be installed; got no docker or podman"):
         image_commands.find_engine()

@@ -10,12 +10,12 @@ from components.errors import ConfigurationError, ParameterError
 from pipelines import lint
 from pipelines.compilation import compile_pipeline
 from pipelines.images import image_tag
+from pipelines.placement import apply_profile
 from pipelines.profile import (
     GPU_STEPS,
     PROFILES_DIR,
     STEPS,
     ClusterProfile,
-    apply_profile,
     load_profile,
     parse_profile,
 )

@@ -1,6 +1,6 @@
-"""Suggestions as a pure function of a study's history: what every sampler has in common, and the one way to make one.
+"""Suggestions as a pure function of a study's history: what every sampler has in common.
 
-Imports neither TensorFlow nor scikit-optimize: `make_sampler` loads the one that it needs.
+Imports neither TensorFlow nor scikit-optimize.
 """
 
 import abc
@@ -11,14 +11,9 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from components.errors import ParameterError
 from components.models.space import Space, Value
-from components.parameters import MLP_ALGORITHMS, RESNET18_ALGORITHMS
 from components.search.tables import unit_matrix
 from components.search.trial import Trial, is_scored
-
-ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
-"""What `search_<approach>_algorithm` may be; the default comes first."""
 
 NEAR = 0.02
 """Share of a parameter's range within which a model's proposal repeats what was tried: it would only measure the noise."""
@@ -168,32 +163,3 @@ def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) 
     drawn = (space.sample(rng) for _ in range(4 * count))
     found = {key: values for values in drawn if (key := space.key(values)) not in seen}
     return list(found.values())[:count]
-
-
-def make_sampler(
-    approach: str, algorithm: str, space: Space, seed: int, *, seeds: Sequence[dict[str, Value]] = ()
-) -> Sampler:
-    """Return the sampler of an approach: Keras Tuner's oracles for `mlp`, scikit-optimize's optimizer for `resnet18`.
-
-    Args:
-        approach: A key of `ALGORITHMS`.
-        algorithm: One of its values.
-        space: The search space.
-        seed: Seed of the study, 0 or more.
-        seeds: Hyperparameters that come first (`warm_start.find_reusable`).
-
-    Raises:
-        ParameterError: For an unknown approach or algorithm.
-    """
-    if approach not in ALGORITHMS:
-        raise ParameterError(f"approach must be one of {', '.join(ALGORITHMS)}; got {approach!r}")
-    if algorithm not in ALGORITHMS[approach]:
-        allowed = ", ".join(ALGORITHMS[approach])
-        raise ParameterError(f"search_{approach}_algorithm must be one of {allowed}; got {algorithm!r}")
-    if approach == "mlp":
-        from components.search.samplers.keras import KerasSampler
-
-        return KerasSampler(algorithm, space, seed, seeds)
-    from components.search.samplers.skopt import SkoptSampler
-
-    return SkoptSampler(algorithm, space, seed, seeds)

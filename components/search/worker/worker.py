@@ -11,7 +11,8 @@ from components.models.contract import Trainer
 from components.models.faults import make_trainer
 from components.models.space import Value
 from components.parameters import SearchSettings
-from components.search.samplers.base import Sampler, make_sampler
+from components.search.samplers.base import Sampler
+from components.search.samplers.choice import make_sampler
 from components.search.study.claims import Timing
 from components.search.study.spec import StudySpec
 from components.search.study.study import Study

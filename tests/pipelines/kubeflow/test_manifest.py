@@ -7,7 +7,8 @@ from components.errors import ConfigurationError
 from pipelines.compilation import compile_pipeline
 from pipelines.images import image_tag
 from pipelines.kubeflow.manifest import manifest, write_manifest
-from pipelines.profile import apply_profile, load_profile
+from pipelines.placement import apply_profile
+from pipelines.profile import load_profile
 
 COMMIT = "0123456789ab"
 

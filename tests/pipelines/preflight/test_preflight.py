@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from components.errors import UnavailableError
-from pipelines.commands.preflight import Finding, all_checks, preflight_command, run_checks, show
+from pipelines.commands.preflight import all_checks, preflight_command, show
 from pipelines.images import TARGETS, image_tag
+from pipelines.preflight.findings import Finding, run_checks
 from pipelines.profile import Secret, load_profile
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kfp_api import FakeKfpApi

@@ -9,7 +9,8 @@ import pytest
 from components.errors import ParameterError
 from components.models.space import Parameter, Space
 from components.search.samplers import base as samplers
-from components.search.samplers.base import ALGORITHMS, History, make_sampler, unseen
+from components.search.samplers.base import History, unseen
+from components.search.samplers.choice import ALGORITHMS, make_sampler
 from components.search.tables import unit_matrix
 from components.search.trial import Trial
 
@@ -284,7 +285,7 @@ def test_no_warning_reaches_the_log():
 def test_resnet18_samplers_need_no_tensorflow():
     """A torch worker never loads TensorFlow, nor the other way round: the two abort in one process."""
     code = (
-        "import sys; from components.search.samplers.base import make_sampler; from components.models.space import *;"
+        "import sys; from components.search.samplers.choice import make_sampler; from components.models.space import *;"
         "space = Space((Parameter(name='x', low=0.0, high=1.0, default=0.5),));"
         "make_sampler('resnet18', 'gp', space, 0).suggest(0, []);"
         "assert not {'tensorflow', 'keras', 'torch', 'keras_tuner'} & set(sys.modules)"

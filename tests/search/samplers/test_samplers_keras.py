@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from components.models.space import Parameter, Space
-from components.search.samplers.base import ALGORITHMS, History, make_sampler
+from components.search.samplers.base import History
+from components.search.samplers.choice import ALGORITHMS, make_sampler
 from components.search.samplers.keras import KerasSampler, _BayesianOracle, to_hyperparameters
 from components.search.trial import Trial
 

@@ -1,0 +1,25 @@
+"""Whether a source can be there, before anything is fetched."""
+
+from components.data.sources.kaggle import find_credentials
+from components.dataset_name import FASHION_PRODUCTS, KAGGLE, local_path, shown
+from components.errors import ParameterError
+
+
+def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> None:
+    """Check that a source can be there: local paths exist, secrets are present. Nothing is downloaded.
+
+    Args:
+        name: As `parse_dataset` returned it.
+        source: Likewise.
+        secrets_are_here: Whether Kaggle's token should be found in this process; on a cluster only ingest has it.
+
+    Raises:
+        ParameterError: A local path is missing.
+        ConfigurationError: Kaggle's token is needed and missing.
+    """
+    if source == KAGGLE or (not source and name == FASHION_PRODUCTS):
+        if not secrets_are_here:
+            return
+        find_credentials()
+    elif source and (path := local_path(source)) is not None and not path.exists():
+        raise ParameterError(f"source of {name} must exist; got {shown(str(path))}. Check the path")
