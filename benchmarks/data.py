@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.harness import Options, Row, interleaved, row, seconds
 from components.data.contract import TrainData
 from components.data.ingest import ingest
-from components.data.readers.jpeg import decode
+from components.data.readers.images import decode
 from components.data.sample.sample import write_sample
 from components.models.hardware import num_usable_cores
 from components.parameters import DataSettings

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from components.data.packed import PackedImages
 from components.errors import DataError
 
 TRAIN, VALIDATION = 0, 1
@@ -164,8 +165,11 @@ class TestData:
         return cls(images=images, labels=labels, groups=_load_array(directory / "groups.npy"), info=info)
 
 
-def _save_rows(path: Path, images: np.ndarray, rows: np.ndarray | None) -> None:
+def _save_rows(path: Path, images: np.ndarray | PackedImages, rows: np.ndarray | None) -> None:
     """Write `images[rows]` as `np.save` does, without making a copy of it in memory."""
+    if rows is not None and isinstance(images, PackedImages) and images.is_in(path.parent):
+        images.become(path, rows)
+        return
     num_rows = len(images) if rows is None else len(rows)
     header = {"descr": "|u1", "fortran_order": False, "shape": (num_rows, *images.shape[1:])}
     with path.open("wb") as file:

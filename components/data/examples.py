@@ -1,27 +1,35 @@
 """What readers take and hand on: files by name, and one dataset's examples before any split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from components.data.findings import Findings
+from components.data.packed import PackedImages
 
 
 class Members(Protocol):
-    """Files by name: those of a directory, of a zip archive, or a few fetched ones.
+    """Files by name: those of a directory, of an archive, of several, or a few fetched ones.
 
     Attributes:
-        names: Names that matched the reader's pattern.
-        num_ignored: How many files did not.
+        names: Names in composed form (NFC) with `/`, without those that systems leave beside the data.
+        num_companions: How many of those there are, such as `.DS_Store`.
+        refused: Reason by name, for files that cannot be offered.
+        digests: SHA-256 of the files that were read, where the source does not have one digest of its own.
     """
 
     names: Sequence[str]
-    num_ignored: int
+    num_companions: int
+    refused: Mapping[str, str]
+    digests: Mapping[str, bytes]
 
     def read(self, name: str) -> bytes:
         """Return a file's verified content, within the reader's limits; threads may call it at once."""
+
+    def close(self) -> None:
+        """Close what is open."""
 
 
 @dataclass(kw_only=True)
@@ -42,7 +50,7 @@ class RawDataset:
         attribute_values: The A attributes' values in the order of their numbers; the attributes are sorted by name.
     """
 
-    images: np.ndarray
+    images: np.ndarray | PackedImages
     rows: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
@@ -53,3 +61,8 @@ class RawDataset:
     findings: Findings
     attributes: np.ndarray | None = None
     attribute_values: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Give back the room of images that were packed and not saved."""
+        if isinstance(self.images, PackedImages):
+            self.images.close()

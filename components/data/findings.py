@@ -1,14 +1,19 @@
 """What ingest found wrong, counted and listed; every reader adds to one of these."""
 
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import DataError
 
+log = logging.getLogger(__name__)
+
 MAX_BAD_FRACTION = 0.05
 """More than this share quarantined, without image or without row means a wrong source, not a few bad rows."""
 
+MAX_IGNORED = 1_000
 _MAX_VALUE = 120
 
 
@@ -21,7 +26,9 @@ class Findings:
         repaired: One entry per row that was repaired: `where`, `value`.
         rows_without_image: Ids.
         images_without_row: Ids.
+        ignored: One entry per file that is no part of the dataset: `where`, `reason`; `MAX_IGNORED` at most.
         normalised: How many images were converted, by what was unusual about them.
+        warnings: Sentences on what was decided and may be wrong; the log has them too.
         notes: Further figures of the source.
     """
 
@@ -29,22 +36,50 @@ class Findings:
     repaired: list[dict[str, str]] = field(default_factory=list)
     rows_without_image: list[str] = field(default_factory=list)
     images_without_row: list[str] = field(default_factory=list)
+    ignored: list[dict[str, str]] = field(default_factory=list)
     normalised: Counter = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     def quarantine(self, where: str, reason: str, value: object) -> None:
         """Record something that was left out."""
         self.quarantined.append({"where": where, "reason": reason, "value": shown(value)})
 
-    def check_fraction(self, what: str, num_bad: int, num_all: int) -> None:
-        """Raise `DataError` where more than `MAX_BAD_FRACTION` of `num_all` is bad, with the first example."""
+    def warn(self, text: str) -> None:
+        """Record a sentence for report and log."""
+        self.warnings.append(shown(text))
+        log.warning("%s", shown(text))
+
+    def ignore(self, source: Any, strays: Sequence[str]) -> None:
+        """Record the files that no reader gets or uses, and how many systems left beside them.
+
+        Args:
+            source: `num_companions`, and the `refused` files with their reasons.
+            strays: Names of files that the dataset does not use.
+        """
+        reasons = {**source.refused, **dict.fromkeys(strays, "no part of the dataset")}
+        self.ignored = [{"where": shown(n), "reason": reasons[n]} for n in sorted(reasons)[:MAX_IGNORED]]
+        if reasons:
+            self.notes["ignored_files"] = len(reasons)
+        if source.num_companions:
+            self.notes["companion_files"] = source.num_companions
+
+    def check_fraction(self, what: str, num_bad: int, num_all: int, *, first: Sequence[Any] = ()) -> None:
+        """Raise `DataError` where more than `MAX_BAD_FRACTION` of `num_all` is bad, with the first example.
+
+        Args:
+            what: What is bad.
+            num_bad: How many.
+            num_all: Of how many.
+            first: The bad ones: entries of `quarantined`, or texts.
+        """
         if num_bad > MAX_BAD_FRACTION * num_all:
-            first = (
-                f" (first: {self.quarantined[0]['where']}, {self.quarantined[0]['reason']})" if self.quarantined else ""
-            )
+            example = first[0] if first else ""
+            if isinstance(example, dict):
+                example = f"{example['where']}, {example['reason']}: {example['value']}"
             raise DataError(
-                f"{what} must be at most {MAX_BAD_FRACTION:.0%} of the source; got {num_bad:,} of {num_all:,}{first}."
-                " Check that the source is the right one"
+                f"{what} must be at most {MAX_BAD_FRACTION:.0%} of the source; got {num_bad:,} of {num_all:,}"
+                f"{f' (first: {example})' if example else ''}. Check that the source is the right one"
             )
 
 

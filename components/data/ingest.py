@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,26 @@ def ingest(
     name, source = parse_dataset(dataset)
     reader = READERS.get(name, catalogue)
     with open_source(name, source, reader, cache) as opened:
-        raw = reader.read(opened.members, limit=settings.limit)
+        raw = reader.read(opened.members, scratch=train_dir, limit=settings.limit)
+        checksums = raw.checksums or opened.checksums
+    with closing(raw):
+        info = _written(name, raw, settings, opened.shown, checksums, history, train_dir, test_dir, report_dir)
+    seconds = time.monotonic() - started
+    log.info("%s: %s images in %.1f s, %.0f a second", name, f"{len(raw.labels):,}", seconds, len(raw.labels) / seconds)
+    return info
+
+
+def _written(
+    name: str,
+    raw: RawDataset,
+    settings: DataSettings,
+    source: str,
+    checksums: dict[str, str],
+    history: str,
+    train_dir: Path,
+    test_dir: Path,
+    report_dir: Path,
+) -> DatasetInfo:
     cleaned = _clean(name, raw, settings)
     details = _describe(raw, cleaned)
     data_hash = digest_all(
@@ -88,8 +108,8 @@ def ingest(
         name=name,
         classes=cleaned.classes,
         counts=cleaned.counts,
-        source=opened.shown,
-        checksums=raw.checksums or opened.checksums,
+        source=source,
+        checksums=checksums,
         content_hash=digest_all((data_hash.encode(), cleaned.splits.assignment.tobytes())),
         attributes=raw.attribute_values,
         report=_summarise(raw, cleaned, details),
@@ -97,8 +117,6 @@ def ingest(
     with storing(train_dir):
         _save(raw, cleaned, info, train_dir, test_dir)
         write_report(report_dir, info, raw.findings, details)
-    seconds = time.monotonic() - started
-    log.info("%s: %s images in %.1f s, %.0f a second", name, f"{len(raw.labels):,}", seconds, len(raw.labels) / seconds)
     return info
 
 
@@ -153,8 +171,12 @@ def _clean(name: str, raw: RawDataset, settings: DataSettings) -> _Cleaned:
 
 
 def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path, test_dir: Path) -> None:
+    (train_dir / "dataset.json").unlink(missing_ok=True)  # from here on the two folders do not fit together
     assignment = cleaned.splits.assignment
     in_train, in_test = np.flatnonzero(assignment <= VALIDATION), np.flatnonzero(assignment == TEST)
+    groups = cleaned.groups.numbers[in_test]
+    test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info)
+    test.save(test_dir, rows=raw.rows[in_test])
     train = TrainData(
         images=raw.images,
         labels=cleaned.labels[in_train],
@@ -162,10 +184,8 @@ def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path
         info=info,
         attributes=None if cleaned.attributes is None else cleaned.attributes[in_train],
     )
+    # Last, because packed images turn into those of the training where they lie.
     train.save(train_dir, rows=raw.rows[in_train])
-    groups = cleaned.groups.numbers[in_test]
-    test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info)
-    test.save(test_dir, rows=raw.rows[in_test])
 
 
 def _content(raw: RawDataset) -> tuple[bytes, bytes]:

@@ -11,7 +11,7 @@ from components.data.findings import Findings
 
 JSON_NAME, MARKDOWN_NAME = "ingest_report.json", "ingest_report.md"
 
-_MAX_LISTED = 20
+_MAX_LISTED, _MAX_CLASSES = 20, 200
 
 
 def write_report(directory: Path, info: DatasetInfo, findings: Findings, details: dict[str, Any]) -> None:
@@ -38,6 +38,8 @@ def write_report(directory: Path, info: DatasetInfo, findings: Findings, details
         "rows_without_image": findings.rows_without_image,
         "images_without_row": findings.images_without_row,
         "normalised": dict(sorted(findings.normalised.items())),
+        "warnings": findings.warnings,
+        "ignored": findings.ignored,
         "notes": findings.notes,
         **details,
     }
@@ -61,6 +63,9 @@ def _markdown(document: dict[str, Any]) -> str:
             ("what", "number"), [(name.replace("_", " "), f"{number:,}") for name, number in found.items() if number]
         ),
     ]
+    if document["warnings"]:
+        lines += ["", "## Warnings", "", *(f"- **{_plain(text)}**" for text in document["warnings"][:_MAX_LISTED])]
+        lines += _more(document["warnings"])
     drift = document["drift"]
     if drift:
         lines += ["", "## Compared with the ingest before", ""]
@@ -73,6 +78,7 @@ def _markdown(document: dict[str, Any]) -> str:
     for title, key, columns in (
         ("Quarantined", "quarantined", ("where", "reason", "value")),
         ("Repaired", "repaired", ("where", "value")),
+        ("Ignored files", "ignored", ("where", "reason")),
     ):
         if entries := document[key]:
             lines += ["", f"## {title}", ""]
@@ -90,7 +96,9 @@ def _markdown(document: dict[str, Any]) -> str:
     lines += ["", "## Classes", ""]
     parts = ("train", "validation", "test")
     rows = [(_code(c), *(f"{n[p]:,}" for p in parts)) for c, n in document["class_counts"].items()]
-    lines += _table(("class", *parts), rows)
+    lines += _table(("class", *parts), rows[:_MAX_CLASSES])
+    if len(rows) > _MAX_CLASSES:
+        lines += ["", f"... and {len(rows) - _MAX_CLASSES:,} more in {JSON_NAME}."]
     if only := document["train_only_classes"]:
         lines += ["", f"Too small for three splits, so in train only: {', '.join(_code(c) for c in only)}."]
     if folded := document["folded_classes"]:

@@ -11,8 +11,8 @@ from PIL import Image
 from components.data.contract import DatasetInfo
 from components.data.ingest import ingest
 from components.data.readers import fashion_mnist
+from components.data.readers.fashion_products import COLUMNS
 from components.data.readers.idx import format_idx
-from components.data.readers.table import COLUMNS
 from components.parameters import DataSettings
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from components.data.contract import DatasetInfo, TestData, TrainData
 from components.data.digests import digest_images
-from components.data.readers import fashion_products
+from components.data.readers import pairing
 from components.errors import DataError
 from tests.data.builders import jpeg, make_zip, products, row, run_ingest, table, tree
 
@@ -101,7 +101,7 @@ def decoded(key, members):
 
 def test_an_attribute_of_names_is_refused(tmp_path, monkeypatch):
     """A column with another value in every row tells nothing; exit 65 instead of an enormous last layer."""
-    monkeypatch.setattr(fashion_products, "MAX_ATTRIBUTE_VALUES", 3)
+    monkeypatch.setattr(pairing, "MAX_ATTRIBUTE_VALUES", 3)
     rows = [row(3000 + i, articleType=f"Name {i}") for i in range(4)]
     members = [(f"images/{3000 + i}.jpg", jpeg(seed=300 + i)) for i in range(4)]
 

@@ -5,13 +5,16 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from components.data.contract import TestData, TrainData
+from components.data.findings import Findings
 from components.data.readers import fashion_mnist
+from components.data.readers.fashion_products import parse_styles
 from components.errors import DataError
 from tests.data.builders import run_ingest, tree
 
@@ -19,6 +22,7 @@ pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = "fashion-product-images-small.zip"
+TABLE_DIGEST = "7495080f36f10ad3b0b920f0446a7bc2be8bbb43d1d704598bae2d6aa8528ed5"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,16 @@ def test_products(products_out):
     assert "styles.csv line 6044" == report["repaired"][0]["where"]
     assert 15_383 == sum(report["class_counts"]["Topwear"].values())
     assert {"Home Furnishing", "Vouchers"} <= set(report["train_only_classes"])
+
+
+def test_the_table(real_data):
+    """The 44,446 rows give the table that the project's first, hand-written reader gave."""
+    with zipfile.ZipFile(real_data / ARCHIVE) as archive:
+        table = parse_styles(archive.read("styles.csv"), Findings())
+
+    content = json.dumps([table.ids, table.labels, table.attributes]).encode()
+    assert (44_446, 44_446) == (table.num_rows, len(table.ids))
+    assert TABLE_DIGEST == hashlib.sha256(content).hexdigest()
 
 
 def test_no_group_crosses_splits(products_out):

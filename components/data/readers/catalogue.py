@@ -1,9 +1,10 @@
 """Reads an own catalogue: a table, images, and a small YAML file that says which columns hold id, label and image."""
 
-import csv
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from string import Formatter
 from typing import Any
 
@@ -11,10 +12,12 @@ import yaml
 
 from components.data.examples import Members, RawDataset
 from components.data.findings import Findings, shown
-from components.data.readers.archives import Limits, ZipMembers
-from components.data.readers.fashion_products import SIZE, read_table
-from components.data.readers.table import Table, make_table
-from components.data.readers.text_rows import count_lines, header_line, text_lines
+from components.data.readers.archives import SUFFIXES
+from components.data.readers.fashion_products import SIZE
+from components.data.readers.labels import Table, make_table
+from components.data.readers.members import Limits, find_root
+from components.data.readers.pairing import IMAGE_SUFFIXES, ElsewhereError, ImageNames, id_order, pair, stray_files
+from components.data.readers.table import normalised, read_rows
 from components.errors import DataError
 
 DEFAULT_SOURCE = ""
@@ -37,7 +40,7 @@ class Description:
     """What `dataset.yaml` says.
 
     Attributes:
-        table: Member name of the table: comma-separated, first line the column names, quoted where needed.
+        table: Member name of the table, whose first line holds the column names.
         id: Column with each product's unique id.
         label: Column with its class.
         image: Column with the image's member name, or a template of columns such as `images/{sku}.jpg`; `{id}` is the id.
@@ -53,11 +56,12 @@ class Description:
     attributes: tuple[str, ...] = ()
 
 
-def read(members: Members, *, limit: int = 0) -> RawDataset:
+def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:
     """Read the description, the table and the images it names.
 
     Args:
-        members: Holds `PATTERN`, among them `dataset.yaml`; a zip on this machine may have it beside it as `NAME.yaml`.
+        members: Holds the files, `dataset.yaml` among them; an archive on this machine may have it beside it as `NAME.yaml`.
+        scratch: Folder for the packed images.
         limit: Examples to decode at most, stratified by class; 0 decodes all.
 
     Returns:
@@ -66,16 +70,23 @@ def read(members: Members, *, limit: int = 0) -> RawDataset:
     Raises:
         DataError: The description or the table is missing or wrong, or too much of the source is.
     """
-    description = parse_description(_description_bytes(members))
-    if description.table not in members.names:
+    text, root = _description(members)
+    description = parse_description(text)
+    known = ImageNames(members, root)
+    place = known.find(description.table)
+    if place is None:
         raise DataError(
             f"{DESCRIPTION}: table must be a file of the source; got {shown(description.table)}. Correct it"
         )
     findings = Findings()
-    table, images = _parse_table(members.read(description.table), description, set(members.names), findings)
-    named = set(images.values())
-    strays = [n for n in members.names if n.lower().endswith((".jpg", ".jpeg")) and n not in named]
-    return read_table(members, table, images, strays, description.size, findings, limit=limit)
+    table, images = _parse_table(members.read(place), description, known, findings)
+    strays = stray_files(members, [place, root + DESCRIPTION, *images.values()])
+    pictures = [name for name in strays if name.lower().endswith(IMAGE_SUFFIXES)]
+    findings.images_without_row = pictures
+    findings.ignore(members, sorted(set(strays) - set(pictures)))
+    if pictures:
+        findings.warn(f"{len(pictures):,} images are named by no row; the first is {pictures[0]}")
+    return pair(members, table, images, description.size, findings, scratch, limit=limit)
 
 
 def parse_description(data: bytes) -> Description:
@@ -130,61 +141,69 @@ def _attributes(value: Any, problems: list[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _description_bytes(members: Members) -> bytes:
-    if DESCRIPTION in members.names:
-        return members.read(DESCRIPTION)
-    if isinstance(members, ZipMembers) and (beside := members.path.with_suffix(".yaml")).is_file():
-        return beside.read_bytes()[: _MAX_DESCRIPTION_BYTES + 1]
+def _description(members: Members) -> tuple[bytes, str]:
+    """Return `dataset.yaml` and the folder (with its slash) that names in it count from."""
+    root = find_root(members.names, DESCRIPTION)
+    if root is not None:
+        return members.read(root + DESCRIPTION), root
+    path = getattr(members, "path", None)
+    suffix = next((s for s in SUFFIXES if path is not None and path.name.lower().endswith(s)), "")
+    if suffix and (beside := path.with_name(path.name[: -len(suffix)] + ".yaml")).is_file():
+        text = beside.read_bytes()[: _MAX_DESCRIPTION_BYTES + 1]
+        return text, find_root(members.names, parse_description(text).table) or ""
     raise DataError(
         f"an own catalogue must have {DESCRIPTION} in it, naming its columns; got none. Write one, see docs/own-data.md"
     )
 
 
 def _parse_table(
-    data: bytes, description: Description, names: set[str], findings: Findings
+    data: bytes, description: Description, known: ImageNames, findings: Findings
 ) -> tuple[Table, dict[str, str]]:
     """Return the rows that are in order, and each id's image where there is one."""
     name = description.table
-    try:
-        header = next(csv.reader([header_line(data)], strict=True), [])
-    except csv.Error as error:
-        raise DataError(f"{name}: first line must hold the column names; got {error}. Correct it") from None
-    needed = {description.id, description.label, *description.attributes, *_image_columns(description)}
-    if missing := sorted(needed - set(header)):
-        raise DataError(
-            f"{name} must have the columns {', '.join(missing)}; got {shown(','.join(header))}. Correct {DESCRIPTION}"
-        )
-    if repeated := sorted({c for c in header if c in needed and header.count(c) > 1}):
-        raise DataError(f"{name} must have each column once; got {', '.join(repeated)} more than once. Rename them")
-    examples, images = [], {}
-    for number, row in _rows(data, len(header), findings, name):
-        fields = dict(zip(header, row, strict=True))
-        key = fields[description.id]
-        if not _ID.fullmatch(key):
-            findings.quarantine(f"{name} line {number}", "id is not 1 to 64 letters, digits, dots, hyphens", key)
-            continue
-        image = (
-            description.image.format_map({"id": key, **fields})
-            if "{" in description.image
-            else fields[description.image]
-        )
-        examples.append((number, key, fields[description.label], tuple(fields[a] for a in description.attributes)))
-        if image.removeprefix("./") in names:
-            images.setdefault(key, image.removeprefix("./"))
-    return make_table(examples, count_lines(data), findings, name, description.attributes), images
+    template = description.image if "{" in description.image else ""
+    needed = [description.id, description.label, *description.attributes, *sorted(_image_columns(description))]
+    columns = list(dict.fromkeys(map(normalised, needed)))
+    rows = read_rows(data, name, columns, findings)
+    places = {column: n for n, column in enumerate(columns)}
+    fields_of = {column: places[normalised(column)] for column in needed}
+    images: dict[str, str] = {}
+    lacking: list[tuple[str, str]] = []
 
+    def examples() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+        values = rows.frame.itertuples(index=False, name=None)
+        for number, beyond, row in zip(rows.frame.index, rows.beyond, values, strict=True):
+            place = f"{rows.place} {number}"
+            if beyond.strip(",;|\t \"'"):
+                findings.quarantine(place, f"more than {len(rows.header)} fields", beyond)
+                continue
+            key = unicodedata.normalize("NFC", row[fields_of[description.id]]).strip()
+            if not _ID.fullmatch(key):
+                findings.quarantine(place, "id is not 1 to 64 letters, digits, dots, hyphens", key)
+                continue
+            if template:
+                text = template.format_map({c: row[n].strip() for c, n in fields_of.items()} | {"id": key})
+            else:
+                text = row[fields_of[description.image]]
+            try:
+                found = known.find(text)
+            except ElsewhereError as error:
+                findings.quarantine(place, str(error), text)
+                continue
+            if found is None:
+                lacking.append((key, text))
+            else:
+                images.setdefault(key, found)
+            label, attributes = row[fields_of[description.label]], description.attributes
+            yield place, key, label, tuple(row[fields_of[a]] for a in attributes)
 
-def _rows(data: bytes, num_fields: int, findings: Findings, name: str) -> Iterator[tuple[int, list[str]]]:
-    for number, text in text_lines(data, findings, name):
-        try:
-            row = next(csv.reader([text], strict=True))
-        except (csv.Error, StopIteration) as error:
-            findings.quarantine(f"{name} line {number}", f"quoting is wrong ({error})", text)
-            continue
-        if len(row) != num_fields:
-            findings.quarantine(f"{name} line {number}", f"{len(row)} fields instead of {num_fields}", text)
-            continue
-        yield number, row
+    table = make_table(examples(), rows.num_rows, findings, name, description.attributes)
+    ids = set(table.ids)
+    missing = [(key, text) for key, text in lacking if key in ids and key not in images]
+    findings.rows_without_image = sorted({key for key, _ in missing}, key=id_order)
+    first = [f"{key} names {shown(text)}" for key, text in missing[:1]]
+    findings.check_fraction("rows without image", len(findings.rows_without_image), rows.num_rows, first=first)
+    return table, images
 
 
 def _image_columns(description: Description) -> set[str]:

@@ -5,14 +5,15 @@ Source: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747; https:/
 
 import hashlib
 import re
+from pathlib import Path
 
 import numpy as np
 
 from components.data.digests import digest_images
 from components.data.examples import Members, RawDataset
 from components.data.findings import Findings
-from components.data.readers.archives import Limits
 from components.data.readers.idx import MAX_BYTES, gunzip, parse_idx
+from components.data.readers.members import Limits
 from components.data.readers.subset import stratified_subset
 from components.errors import DataError
 
@@ -62,11 +63,12 @@ def is_published(name: str, data: bytes) -> bool:
     return False
 
 
-def read(members: Members, *, limit: int = 0) -> RawDataset:
+def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:  # noqa: ARG001 - as every reader
     """Read and check the four files.
 
     Args:
         members: Holds the four files (`PATTERN`), plain or gzipped.
+        scratch: Not used; its images fit into memory.
         limit: Examples to keep at most, stratified by split and class; 0 keeps all.
 
     Returns:
@@ -76,7 +78,11 @@ def read(members: Members, *, limit: int = 0) -> RawDataset:
         DataError: A file is missing, damaged, or does not fit the others.
     """
     findings, checksums = Findings(), {}
-    places = {re.sub(r"\.gz$", "", name.rpartition("/")[2]) + ".gz": name for name in members.names}
+    places = {
+        re.sub(r"\.gz$", "", name.rpartition("/")[2]) + ".gz": name
+        for name in members.names
+        if re.fullmatch(PATTERN, name)
+    }
     missing = [name for name in FILES if name not in places]
     if missing:
         raise DataError(f"Fashion-MNIST must have {', '.join(FILES)}; {', '.join(missing)} missing. Check the source")

@@ -1,18 +1,18 @@
-"""Kaggle's Fashion Product Images (Small): `styles.csv` and one JPEG a product, as a zip or unpacked.
+"""Kaggle's Fashion Product Images (Small): `styles.csv` and one image a product, packed or unpacked.
 
 Source: https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small
 """
 
 import re
-
-import numpy as np
+from collections.abc import Iterator
+from pathlib import Path
 
 from components.data.examples import Members, RawDataset
-from components.data.findings import Findings, shown
-from components.data.readers.archives import Limits
-from components.data.readers.images import decode_members
-from components.data.readers.subset import stratified_subset
-from components.data.readers.table import Table, parse_styles
+from components.data.findings import Findings
+from components.data.readers.labels import Table, make_table
+from components.data.readers.members import Limits, find_root
+from components.data.readers.pairing import IMAGE_SUFFIXES, ImageNames, id_order, pair, stray_files
+from components.data.readers.table import Rows, read_rows
 from components.errors import DataError
 
 DEFAULT_SOURCE = "kaggle"
@@ -22,19 +22,36 @@ SIZE = (80, 60)
 """Height and width, pixels."""
 
 TABLE = "styles.csv"
-PATTERN = r"(?:myntradataset/)?(?:styles\.csv|images/\d{1,7}\.jpg)"
-"""The members that are read; some archives repeat everything under `myntradataset/`."""
+PATTERN = r"(?:[^/]+/){0,2}(?:styles\.csv|images/\d{1,7}\.(?i:jpe?g))"
+"""The names by which such a source is known; some archives hold everything in a folder, some repeat it there."""
 LIMITS = Limits()
-MAX_ATTRIBUTE_VALUES = 1000
-_NUM_SPLITS = 3
-_IMAGE = re.compile(r"images/(\d{1,7})\.jpg")
+
+COLUMNS = (
+    "id",
+    "gender",
+    "masterCategory",
+    "subCategory",
+    "articleType",
+    "baseColour",
+    "season",
+    "year",
+    "usage",
+    "productDisplayName",
+)
+ID, LABEL, NAME = COLUMNS.index("id"), COLUMNS.index("subCategory"), COLUMNS.index("productDisplayName")
+ATTRIBUTES = ("articleType",)
+"""Columns that training may learn from besides the label."""
+
+_MAX_LABEL_LENGTH = 100
+_ID = re.compile(r"\d{1,7}", re.ASCII)
 
 
-def read(members: Members, *, limit: int = 0) -> RawDataset:
+def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:
     """Read the table and the images it names.
 
     Args:
-        members: Holds `PATTERN`.
+        members: Holds the files.
+        scratch: Folder for the packed images.
         limit: Examples to decode at most, stratified by class; 0 decodes all.
 
     Returns:
@@ -44,88 +61,65 @@ def read(members: Members, *, limit: int = 0) -> RawDataset:
         DataError: The table is missing or wrong, or too much of the source is.
     """
     findings = Findings()
-    root = next((root for root in ("", "myntradataset/") if root + TABLE in members.names), None)
+    root = find_root(members.names, TABLE)
     if root is None:
         raise DataError(f"fashion-products must hold {TABLE} and images/; got no {TABLE}. Check the source")
     table = parse_styles(members.read(root + TABLE), findings)
-    images = {m[1]: name for name in members.names if (m := _IMAGE.fullmatch(name.removeprefix(root)))}
-    strays = list(images.keys() - set(table.ids))
-    return read_table(members, table, images, strays, SIZE, findings, limit=limit)
+    known = ImageNames(members, root)
+    images = {key: name for key in table.ids if (name := known.find(f"images/{key}.jpg"))}
+    lacking = sorted((key for key in table.ids if key not in images), key=id_order)
+    findings.rows_without_image = lacking
+    strays = stray_files(members, [root + TABLE, *images.values()])
+    pictures = [n for n in strays if n.startswith(f"{root}images/") and n.lower().endswith(IMAGE_SUFFIXES)]
+    findings.images_without_row = sorted(
+        (name.rpartition("/")[2].rpartition(".")[0] for name in pictures), key=id_order
+    )
+    findings.ignore(members, sorted(set(strays) - set(pictures)))
+    findings.check_fraction(
+        "rows without image", len(lacking), table.num_rows, first=[f"images/{lacking[0]}.jpg"] if lacking else []
+    )
+    findings.check_fraction("images without row", len(pictures), len(table.ids) + len(pictures), first=pictures)
+    return pair(members, table, images, SIZE, findings, scratch, limit=limit)
 
 
-def read_table(
-    members: Members,
-    table: Table,
-    images: dict[str, str],
-    strays: list[str],
-    size: tuple[int, int],
-    findings: Findings,
-    *,
-    limit: int,
-) -> RawDataset:
-    """Join a table with its images and decode them.
+def parse_styles(data: bytes, findings: Findings, *, name: str = TABLE) -> Table:
+    """Read the table; repair rows with extra commas, quarantine whatever else is wrong.
+
+    Its writer quotes nothing, and the first nine fields never hold a comma, so the rest of a longer row is the product's
+    name. A repaired row is kept only where its fields two to nine are values that ordinary rows have in the same columns.
 
     Args:
-        members: Holds the images.
-        table: Ids and labels.
-        images: Member name of each id's image.
-        strays: Images that no row names.
-        size: Height and width of the result, pixels.
-        findings: What was found so far; receives the rest.
-        limit: Examples to decode at most, stratified by class; 0 decodes all.
+        data: The file; see `components.data.readers.table`.
+        findings: Receives `quarantined` and `repaired`.
+        name: File name for messages.
 
     Raises:
-        DataError: Too many rows have no image, or the other way round, too many images are unusable, or an attribute
-            has too many values.
+        DataError: A column is missing, or too many rows are quarantined.
     """
-    findings.rows_without_image = sorted((i for i in table.ids if i not in images), key=_order)
-    findings.images_without_row = sorted(strays, key=_order)
-    if members.num_ignored:
-        findings.notes["ignored_files"] = members.num_ignored
-    findings.check_fraction("rows without image", len(findings.rows_without_image), table.num_rows)
-    findings.check_fraction("images without row", len(strays), len(table.ids) + len(strays))
-    order = sorted((n for n, i in enumerate(table.ids) if i in images), key=lambda n: _order(table.ids[n]))
-    if limit:
-        chosen = stratified_subset(
-            [table.labels[n] for n in order], [table.ids[n] for n in order], limit, least=_NUM_SPLITS
-        )
-        order = [order[n] for n in chosen]
-    names = [images[table.ids[n]] for n in order]
-    num_quarantined = len(findings.quarantined)
-    pixels, usable, digests = decode_members(members, names, size, findings)
-    findings.check_fraction("unusable images", len(findings.quarantined) - num_quarantined, len(names))
-    rows = np.flatnonzero(usable)
-    kept = [order[n] for n in rows]
-    labels, classes = _numbered([table.labels[n] for n in kept])
-    attributes = {name: _numbered([values[n] for n in kept]) for name, values in sorted(table.attributes.items())}
-    for name, (_, values) in attributes.items():
-        if len(values) > MAX_ATTRIBUTE_VALUES:
-            raise DataError(
-                f"attribute {shown(name)} must have at most {MAX_ATTRIBUTE_VALUES:,} values; got {len(values):,}. "
-                "Name a column of kinds rather than of names"
-            )
-    return RawDataset(
-        images=pixels,
-        rows=rows,
-        labels=labels,
-        classes=classes,
-        ids=np.array([table.ids[n] for n in kept]),
-        digests=digests[rows],
-        official_test=None,
-        checksums={},
-        findings=findings,
-        attributes=np.stack([numbers for numbers, _ in attributes.values()], axis=1) if attributes else None,
-        attribute_values={name: values for name, (_, values) in attributes.items()},
+    rows = read_rows(data, name, COLUMNS, findings, knows_quotes=False)
+    return make_table(
+        _examples(rows, findings), rows.num_rows, findings, name, ATTRIBUTES, max_label_length=_MAX_LABEL_LENGTH
     )
 
 
-def _numbered(names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return each name's number (N,) int64 and the names in that order; an empty name has no number and gives -1."""
-    known = tuple(sorted(set(names) - {""}))
-    number = {name: k for k, name in enumerate(known)} | {"": -1}
-    return np.array([number[name] for name in names], np.int64), known
-
-
-def _order(key: str) -> tuple[int, str]:
-    """Sort ids as numbers where they are numbers."""
-    return (int(key) if key.isdecimal() else 10**9, key)
+def _examples(rows: Rows, findings: Findings) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    is_long = rows.beyond != ""
+    known = [set(rows.frame[column][~is_long]) for column in COLUMNS]
+    columns = [COLUMNS.index(name) for name in ATTRIBUTES]
+    for number, beyond, fields in zip(
+        rows.frame.index, rows.beyond, rows.frame.itertuples(index=False, name=None), strict=True
+    ):
+        place = f"{rows.place} {number}"
+        if beyond:
+            whole = fields[NAME] + beyond
+            strange = [column for i, column in enumerate(COLUMNS) if ID < i < NAME and fields[i] not in known[i]]
+            if rows.header[-1] != COLUMNS[NAME]:
+                strange = ["column"]
+            if strange:
+                findings.quarantine(place, f"extra commas and unknown {strange[0]}", ",".join((*fields[:NAME], whole)))
+                continue
+            findings.repaired.append({"where": place, "value": whole})
+        if not _ID.fullmatch(fields[ID]):
+            findings.quarantine(place, "id is not a number of up to 7 digits", fields[ID])
+            continue
+        yield place, fields[ID], fields[LABEL], tuple(fields[column] for column in columns)

@@ -1,147 +1,326 @@
-"""Reads Kaggle's `styles.csv`: ten columns, never quoted, the last of which may hold commas of its own."""
+"""Reads tables with pandas: encoding and delimiter are found, every row keeps its line, and nothing is lost without a word."""
 
+import codecs
+import csv
+import io
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import unicodedata
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
 
 from components.data.findings import Findings, shown
-from components.data.readers.text_rows import count_lines, header_line, text_lines
-from components.errors import DataError
+from components.errors import ConfigurationError, DataError
 
-COLUMNS = (
-    "id",
-    "gender",
-    "masterCategory",
-    "subCategory",
-    "articleType",
-    "baseColour",
-    "season",
-    "year",
-    "usage",
-    "productDisplayName",
+MAX_RECORD_LENGTH = 131_072
+"""Characters of a row at most: Python's csv module takes no longer field."""
+
+_MAX_RECORD_LINES, _MAX_HEADER_LINES = 1_000, 20
+_DELIMITERS = ",;\t|"
+_CHUNK = 50_000
+_MARK = "\ufdd0"  # no character: Unicode keeps it for a program's own use
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e\ud800-\udfff]")
+"""Control characters, the two that turn text around, and bytes that the table's encoding does not know. Tabs, line ends
+and invisible joiners are ordinary text."""
+
+_FORMATS = {"parquet": "parquet", "pq": "parquet", "jsonl": "json", "ndjson": "json", "json": "json"} | dict.fromkeys(
+    ("xlsx", "xlsm", "xls", "ods"), "excel"
 )
-ID, LABEL, NAME = COLUMNS.index("id"), COLUMNS.index("subCategory"), COLUMNS.index("productDisplayName")
-ATTRIBUTES = ("articleType",)
-"""Columns that training may learn from besides the label."""
-
-MAX_LABEL_LENGTH = 100
-_ID = re.compile(r"\d{1,7}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows that passed every check, in file order.
+class Rows:
+    """A table's rows as text, those that cannot be used left out.
 
     Attributes:
-        ids: Unique ids.
-        labels: Class name of each.
-        num_rows: Rows of the file, header and blank lines not counted.
-        attributes: Value of each row by the attribute's name; empty where it is not known or longer than a label.
+        frame: The wanted columns, indexed by line (by row where the file has no lines).
+        beyond: (N,) object; what a row has beyond the header's last column, delimiters included; empty for nothing.
+        num_rows: Rows of the file, those left out included; blank lines and the header are none.
+        place: Begins the place of a row in findings; its number follows.
+        header: Every column's name.
     """
 
-    ids: list[str]
-    labels: list[str]
+    frame: pd.DataFrame
+    beyond: np.ndarray
     num_rows: int
-    attributes: dict[str, list[str]] = field(default_factory=dict)
+    place: str
+    header: list[str]
 
 
-def parse_styles(data: bytes, findings: Findings, *, name: str = "styles.csv") -> Table:
-    """Read the table; repair rows with extra commas, quarantine whatever else is wrong.
+def read_rows(data: bytes, name: str, columns: Sequence[str], findings: Findings, *, knows_quotes: bool = True) -> Rows:
+    """Read columns of a table as text.
 
-    The first nine fields never hold a comma, so the rest of a longer row is the product's name. A repaired row is kept
-    only where its fields two to nine are values that ordinary rows have in the same columns.
-
-    Args:
-        data: The file, UTF-8, with or without byte order mark, any line ends.
-        findings: Receives `quarantined` and `repaired`.
-        name: File name for messages.
-
-    Raises:
-        DataError: The header is another one, or too many rows are quarantined.
-    """
-    header = header_line(data)
-    if tuple(header.split(",")) != COLUMNS:
-        raise DataError(f"{name} must have the columns {','.join(COLUMNS)}; got {shown(header)}. Check the source")
-    rows: list[tuple[int, list[str]]] = []
-    longer: list[tuple[int, list[str]]] = []
-    num_rows = count_lines(data)
-    for number, text in text_lines(data, findings, name):
-        fields = text.split(",", len(COLUMNS) - 1)
-        if len(fields) < len(COLUMNS):
-            findings.quarantine(f"{name} line {number}", f"{len(fields)} fields instead of {len(COLUMNS)}", text)
-        elif "," in fields[NAME] and not _is_quoted(fields[NAME]):
-            longer.append((number, fields))
-        else:
-            rows.append((number, fields))
-    rows = sorted(rows + _repaired(rows, longer, findings, name))
-    return _checked(rows, num_rows, findings, name)
-
-
-def _is_quoted(text: str) -> bool:
-    return len(text) > 1 and text[0] == text[-1] == '"'
-
-
-def _repaired(
-    rows: list[tuple[int, list[str]]], longer: list[tuple[int, list[str]]], findings: Findings, name: str
-) -> list[tuple[int, list[str]]]:
-    """Return those longer rows whose first nine fields are plausible."""
-    if not longer:
-        return []
-    known = [set(column) for column in zip(*(fields for _, fields in rows), strict=True)] or [set()] * len(COLUMNS)
-    kept = []
-    for number, fields in longer:
-        strange = [column for i, column in enumerate(COLUMNS) if ID < i < NAME and fields[i] not in known[i]]
-        if strange:
-            findings.quarantine(f"{name} line {number}", f"extra commas and unknown {strange[0]}", ",".join(fields))
-        else:
-            findings.repaired.append({"where": f"{name} line {number}", "value": fields[NAME]})
-            kept.append((number, fields))
-    return kept
-
-
-def _checked(rows: list[tuple[int, list[str]]], num_rows: int, findings: Findings, name: str) -> Table:
-    examples = []
-    columns = [COLUMNS.index(name) for name in ATTRIBUTES]
-    for number, fields in rows:
-        if _ID.fullmatch(fields[ID]):
-            examples.append((number, fields[ID], fields[LABEL], tuple(fields[column] for column in columns)))
-        else:
-            findings.quarantine(f"{name} line {number}", "id is not a number of up to 7 digits", fields[ID])
-    return make_table(examples, num_rows, findings, name, ATTRIBUTES)
-
-
-def make_table(
-    examples: Iterable[tuple[int, str, str, tuple[str, ...]]],
-    num_rows: int,
-    findings: Findings,
-    name: str,
-    attributes: Sequence[str],
-) -> Table:
-    """Check what every table must have: unique ids, labels of sensible length, few bad rows.
+    Fields are separated by comma, semicolon, tab or bar; a first line such as `sep=;` is heeded. Text is UTF-8, UTF-16 or,
+    where neither fits, Windows-1252. Parquet, JSON lines and Excel are told by the name's ending.
 
     Args:
-        examples: Line number, id, label and values of the attributes of each row.
-        num_rows: Rows of the file, good and bad.
-        findings: Receives `quarantined`.
-        name: File name for messages.
-        attributes: Names of the attributes.
+        data: The file.
+        name: File name.
+        columns: What to return. Blanks around the header's names do not count.
+        findings: Receives rows that are too long or too short, wrongly quoted, or hold control characters.
+        knows_quotes: False for a format whose writers do not quote: a quote that does not fit is then ordinary text.
 
     Raises:
-        DataError: Too many rows are quarantined.
+        DataError: The file is no such table, or lacks a column.
+        ConfigurationError: The package that reads this format is not installed.
     """
-    labels: dict[str, str] = {}
-    known: list[tuple[str, ...]] = []
-    for number, key, raw_label, values in examples:
-        label = raw_label.strip()
-        if key in labels:
-            findings.quarantine(f"{name} line {number}", "id appears again", key)
-        elif not label:
-            findings.quarantine(f"{name} line {number}", "empty label", key)
-        elif len(label) > MAX_LABEL_LENGTH:
-            findings.quarantine(f"{name} line {number}", f"label longer than {MAX_LABEL_LENGTH} characters", label)
-        else:
-            labels[key] = label
-            known.append(tuple(value.strip() if len(value) <= MAX_LABEL_LENGTH else "" for value in values))
-    findings.check_fraction(f"{name}: quarantined rows", len(findings.quarantined), num_rows)
-    columns = dict(zip(attributes, map(list, zip(*known, strict=True)), strict=False))
-    return Table(list(labels), list(labels.values()), num_rows, columns)
+    columns = [normalised(column) for column in columns]
+    if kind := _FORMATS.get(name.rpartition(".")[2].lower()):
+        frame = _other_format(data, name, kind)
+        header = list(frame.columns)
+        frame = frame.iloc[:, _picked(header, columns, name)].map(_text)
+        beyond, num_rows, place = np.full(len(frame), "", object), len(frame), f"{name} row"
+    else:
+        encoding = _encoding(data)
+        if encoding != "utf-8":
+            findings.notes[f"encoding of {name}"] = encoding
+        lines = _Lines(data, encoding)
+        delimiter, header = _header(lines, columns, name)
+        picked = _picked(header, columns, name)
+        records = _Records(lines, delimiter, len(header), findings, name, knows_quotes=knows_quotes)
+        frame, beyond = _parsed(records, len(header), picked, delimiter, findings)
+        num_rows, place = records.num_rows, f"{name} line"
+    frame.columns = columns
+    readable = np.ones(len(frame), bool)
+    for number, values in enumerate(zip(*(frame[column] for column in columns), strict=True)):
+        if strange := next((value for value in values if _CONTROL.search(value)), None):
+            findings.quarantine(f"{place} {frame.index[number]}", "control character", strange)
+            readable[number] = False
+    return Rows(frame[readable], beyond[readable], num_rows, place, header)
+
+
+def normalised(text: str) -> str:
+    """Return text in Unicode's composed form (NFC), trimmed, each run of blanks a single space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+class _Lines:
+    """Physical lines with their numbers, any line ends; lines that were taken on trial can be given back."""
+
+    def __init__(self, data: bytes, encoding: str) -> None:
+        errors = "replace" if encoding.startswith("utf-16") else "surrogateescape"
+        self._lines = io.TextIOWrapper(io.BytesIO(data), encoding, errors=errors, newline="")
+        self._back: deque[str] = deque()
+        self.number = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._back.popleft() if self._back else next(self._lines)
+        self.number += 1
+        return line.removeprefix("\ufeff") if self.number == 1 else line
+
+    def give_back(self, lines: list[str]) -> None:
+        """Take lines back that were read last, in order."""
+        self._back.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+
+class _Records:
+    """A text file as pandas reads it: one row at a time, each of them sound, blank lines left out.
+
+    Attributes:
+        name: File name.
+        numbers: Line on which each row begins that was handed out, the header included, until it is taken out.
+        num_rows: Rows seen, the header not counted.
+    """
+
+    def __init__(
+        self, lines: _Lines, delimiter: str, num_columns: int, findings: Findings, name: str, *, knows_quotes: bool
+    ) -> None:
+        self._lines, self._delimiter, self._num_columns = lines, delimiter, num_columns
+        self._findings, self.name, self._knows_quotes = findings, name, knows_quotes
+        self.numbers: list[int] = []
+        self.num_rows = -1
+
+    def __iter__(self) -> Self:
+        return self
+
+    def read(self, size: int = -1) -> str:
+        """Exist, because pandas asks for it; it reads rows."""
+        raise io.UnsupportedOperation(size)
+
+    def readline(self) -> str:
+        """Return the next row, or nothing at the end."""
+        return next(self, "")
+
+    def __next__(self) -> str:
+        for line in self._lines:
+            if not line.strip("\r\n"):
+                continue
+            self.num_rows += 1
+            number = self._lines.number
+            try:
+                record = self._whole(line) if '"' in line else line
+                if len(record) > MAX_RECORD_LENGTH:
+                    raise csv.Error(f"longer than {MAX_RECORD_LENGTH:,} characters")
+            except csv.Error as error:
+                self._findings.quarantine(f"{self.name} line {number}", str(error), line[:200].rstrip("\r\n"))
+                continue
+            self.numbers.append(number)
+            return record
+        raise StopIteration
+
+    def _whole(self, line: str) -> str:
+        """Return a row whose first line holds a quote, as strict csv; raise `csv.Error` where it is no row."""
+        taken = [line]
+
+        def following() -> Iterator[str]:
+            yield line
+            for more in self._lines:
+                taken.append(more)
+                if len(taken) > _MAX_RECORD_LINES or sum(map(len, taken[-2:])) > MAX_RECORD_LENGTH:
+                    return
+                yield more
+
+        try:
+            fields = next(csv.reader(following(), delimiter=self._delimiter, strict=True))
+            if len(taken) == 1 or self._is_one_row(fields, taken):
+                return "".join(taken)
+            problem = f"a quote opens a field of {len(taken)} lines"
+        except csv.Error as error:
+            problem = str(error)
+        self._lines.give_back(taken[1:])
+        lenient = next(csv.reader([line], delimiter=self._delimiter))
+        if len(lenient) != self._num_columns or line.count('"') % 2:
+            lenient = line.rstrip("\r\n").split(self._delimiter)
+            if self._knows_quotes:
+                raise csv.Error(f"quoting is wrong ({problem})")
+        text = io.StringIO()
+        csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerow(lenient)
+        return text.getvalue()
+
+    def _is_one_row(self, fields: list[str], lines: list[str]) -> bool:
+        if self._knows_quotes:
+            return len(fields) == self._num_columns
+        return len(fields) >= self._num_columns and not any(
+            line.count(self._delimiter) >= self._num_columns - 1 for line in lines[1:]
+        )
+
+
+def _encoding(data: bytes) -> str:
+    """Return the encoding: what a byte order mark says, else what fits."""
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return encoding
+    start = np.frombuffer(data[:4096][: len(data[:4096]) // 2 * 2], np.uint8).reshape(-1, 2)
+    if len(start) and (start == 0).mean(axis=0).max() > 0.4:
+        return "utf-16-le" if (start[:, 1] == 0).mean() > 0.4 else "utf-16-be"
+    decoder, view = codecs.getincrementaldecoder("utf-8")(), memoryview(data)
+    try:
+        for at in range(0, len(view), 2**20):
+            decoder.decode(view[at : at + 2**20])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        valid = _MULTIBYTE.findall(data)
+        num_others = sum(byte > 0x7F for byte in data) - sum(map(len, valid))
+        return "utf-8" if len(valid) > num_others else "cp1252"
+    return "utf-8"
+
+
+def _header(lines: _Lines, columns: Sequence[str], name: str) -> tuple[str, list[str]]:
+    """Return delimiter and column names; `lines` then goes on with the header."""
+    delimiters, first = _DELIMITERS, _filled(lines)
+    if said := re.fullmatch(r'"?sep=(.)"?[,;\t]*', first.rstrip("\r\n")):
+        delimiters, first = said[1], _filled(lines)
+    taken = [first, *islice(lines, _MAX_HEADER_LINES)] if first else []
+    lines.give_back(taken)
+    headers, problem = {}, ""
+    for delimiter in delimiters:
+        try:
+            headers[delimiter] = [
+                normalised(column) for column in next(csv.reader(taken, delimiter=delimiter, strict=True), [])
+            ]
+        except csv.Error as error:
+            problem = str(error)
+    if not headers:
+        raise DataError(f"{name}: first line must hold the column names; got {problem}. Correct it")
+    return max(headers.items(), key=lambda item: (len({*columns} & {*item[1]}), len(item[1])))
+
+
+def _filled(lines: _Lines) -> str:
+    return next((line for line in lines if line.strip("\r\n")), "")
+
+
+def _picked(header: Sequence[str], columns: Sequence[str], name: str) -> list[int]:
+    """Return the columns' places; raise `DataError` where one is missing or there twice."""
+    if missing := sorted({*columns} - {*header}):
+        raise DataError(
+            f"{name} must have the columns {', '.join(missing)}; got {shown(','.join(header))}. Correct the table or its"
+            " description"
+        )
+    if repeated := sorted({c for c in columns if header.count(c) > 1}):
+        raise DataError(f"{name} must have each column once; got {', '.join(repeated)} more than once. Rename them")
+    return [header.index(column) for column in columns]
+
+
+def _parsed(
+    records: _Records, num_columns: int, picked: list[int], delimiter: str, findings: Findings
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the picked columns by line, and what rows have beyond the last column."""
+
+    def marked(fields: list[str]) -> list[str]:
+        last = num_columns - 1
+        return [*fields[:last], fields[last] + _MARK + delimiter + delimiter.join(fields[last + 1 :])]
+
+    # pandas takes the length of the first row for the table's: with the header as a row it is right whatever follows.
+    chunks = pd.read_csv(
+        records, header=None, sep=delimiter, engine="python", dtype=str, keep_default_na=False, na_filter=False,
+        skip_blank_lines=False, on_bad_lines=marked, chunksize=_CHUNK,
+    )  # fmt: skip
+    frames, beyond = [], []
+    for chunk in chunks:
+        numbers = np.array(records.numbers[: len(chunk)])
+        del records.numbers[: len(chunk)]
+        chunk = chunk.set_axis(numbers)
+        last, rest = chunk.iloc[:, -1].to_numpy(object), np.full(len(chunk), "", object)
+        for place, text in enumerate(last):
+            if isinstance(text, str) and _MARK in text:
+                last[place], _, rest[place] = text.partition(_MARK)
+        chunk[chunk.columns[-1]] = last
+        used = chunk.iloc[:, picked]
+        lacking = used.isna().any(axis=1).to_numpy()
+        for place in np.flatnonzero(lacking):
+            fields = chunk.iloc[place].dropna()
+            reason = f"{len(fields)} fields instead of {num_columns}"
+            findings.quarantine(f"{records.name} line {numbers[place]}", reason, delimiter.join(fields))
+        frames.append(used[~lacking])
+        beyond.append(rest[~lacking])
+    return pd.concat(frames).iloc[1:], np.concatenate(beyond)[1:]
+
+
+def _other_format(data: bytes, name: str, kind: str) -> pd.DataFrame:
+    """Read Parquet, JSON lines or Excel; rows are numbered as the program that shows them does."""
+    read = {
+        "parquet": pd.read_parquet,
+        "excel": lambda file: pd.read_excel(file, dtype=object, keep_default_na=False),
+        "json": lambda file: pd.read_json(file, lines=data.lstrip()[:1] == b"{", dtype=False),
+    }[kind]
+    try:
+        frame = read(io.BytesIO(data))
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{name} must be read with a package that is not installed; got {shown(error)} Install it, or give a csv file"
+        ) from None
+    except Exception as error:  # a decoder may raise anything on damaged bytes
+        raise DataError(f"{name} must be a readable {kind} file; got {shown(error)}. Correct it") from error
+    frame.columns = [normalised(str(column)) for column in frame.columns]
+    first = 2 if kind == "excel" else 1
+    return frame.set_axis(range(first, first + len(frame)))
+
+
+def _text(value: Any) -> str:
+    """Return a value as a csv file would hold it."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if value is None or (np.isscalar(value) and pd.isna(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from components.data.readers import fashion_mnist, fashion_products
+from components.data.readers.fashion_products import COLUMNS
 from components.data.readers.idx import format_idx
-from components.data.readers.table import COLUMNS
 from components.data.sample import drawing
 
 FASHION_MNIST_DIR, FASHION_PRODUCTS_ZIP = "fashion-mnist", "fashion-products.zip"

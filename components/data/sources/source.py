@@ -4,18 +4,21 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
 from components.data.digests import digest_file
+from components.data.examples import Members
 from components.data.findings import shown
 from components.data.parallel import in_order
 from components.data.readers import fashion_mnist
-from components.data.readers.archives import ZipMembers
-from components.data.readers.file_members import FileMembers
+from components.data.readers.archives import is_archive, open_archive
+from components.data.readers.directory import FileMembers
+from components.data.readers.members import JoinedMembers
+from components.data.readers.pairing import IMAGE_SUFFIXES
 from components.data.sources.cache import Cached, RawCache
 from components.data.sources.http import HttpFile
 from components.data.sources.kaggle import download_url, find_credentials
@@ -39,7 +42,7 @@ SUMS = "SHA256SUMS"
 MAX_OBJECTS = 1_000
 _MANY = 32
 _FETCHERS, _FEW = 8, 8
-_MAX_SUMS_BYTES = 2**20
+_MAX_SUMS_BYTES = 2**28  # a hundred bytes a file
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,17 @@ class Opened:
     Attributes:
         members: What a reader reads.
         shown: The source as reports name it, without credentials.
-        checksums: SHA-256 of each raw file, or of many small ones together.
+        digests: SHA-256 of the archives and fetched files it is made of, as hex digits.
     """
 
-    members: FileMembers | ZipMembers
+    members: Members
     shown: str
-    checksums: dict[str, str]
+    digests: dict[str, str]
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each raw file that was read so far, or of many small ones together."""
+        return _summary(self.digests | {name: digest.hex() for name, digest in self.members.digests.items()})
 
 
 @contextmanager
@@ -81,7 +89,7 @@ def open_source(name: str, source: str, reader: ModuleType, cache: str) -> Itera
     path = local_path(source) if source else None
     if path is not None:
         opened = open_local(name, path, source, reader)
-        with opened.members:
+        with closing(opened.members):
             yield opened
         return
     remotes = _remotes(name, source, reader)
@@ -92,8 +100,8 @@ def open_source(name: str, source: str, reader: ModuleType, cache: str) -> Itera
             fetched = in_order(raw_cache.get, remotes, num_threads=_FETCHERS)
             cached = dict(zip([remote.name for remote in remotes], fetched, strict=True))
         try:
-            opened = _open_cached(name, cached, redacted(source or reader.DEFAULT_SOURCE), reader)
-            with opened.members:
+            opened = _open_cached(cached, redacted(source or reader.DEFAULT_SOURCE), reader)
+            with closing(opened.members):
                 yield opened
         except DataError:
             # Whole as sent and yet unusable: not worth keeping, the next run looks for a better one.
@@ -103,36 +111,29 @@ def open_source(name: str, source: str, reader: ModuleType, cache: str) -> Itera
             raise
 
 
-def _open_cached(name: str, cached: dict[str, Cached], source: str, reader: ModuleType) -> Opened:
+def _open_cached(cached: dict[str, Cached], source: str, reader: ModuleType) -> Opened:
     digests = {key: value.sha256 for key, value in cached.items()}
     if SUMS in cached:
-        _check_sums(cached.pop(SUMS).path, digests)
+        _check_sums(_read_sums(cached.pop(SUMS).path), digests)
         del digests[SUMS]
-    if len(cached) == 1:
-        ((key, value),) = cached.items()
-        members = _open_zip(name, value.path, key, reader)
-    else:
-        members = FileMembers({key: value.path for key, value in cached.items()}, limits=reader.LIMITS)
-    return Opened(members, source, _summary(digests))
+    files = {key: value.path for key, value in cached.items()}
+    if len(files) == 1:
+        ((key, path),) = files.items()
+        return Opened(open_archive(path, limits=reader.LIMITS, label=key), source, digests)
+    archives = {key: path for key, path in files.items() if is_archive(key)}
+    plain = FileMembers({key: path for key, path in files.items() if key not in archives}, limits=reader.LIMITS)
+    return Opened(_joined(plain, archives, reader), source, digests)
 
 
 def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened:
-    """Open a directory or a zip archive on this machine."""
+    """Open a directory or an archive on this machine."""
     if not path.exists():
         raise ParameterError(f"source of {name} must exist; got {shown(str(path))}. Check the path")
     try:
         if path.is_dir():
-            files = FileMembers.from_directory(path, pattern=reader.PATTERN, limits=reader.LIMITS)
-            if not files.names:
-                raise ParameterError(
-                    f"source of {name} must hold its files; got {shown(str(path))} without them.{_hint(path)}"
-                )
-            digests = {key: digest_file(files.path(key)) for key in files.names}
-            _check_sums(path / SUMS, digests)
-            return Opened(files, redacted(source), _summary(digests))
+            return _open_directory(name, path, source, reader)
         if not path.is_file():
             raise ParameterError(f"source of {name} must be a directory or a file; got {shown(str(path))}")
-        members = _open_zip(name, path, path.name, reader)
         digest = digest_file(path)
     except PermissionError as error:
         raise PermissionDeniedError(
@@ -145,24 +146,44 @@ def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened
     pin = pinned_digest(source)
     if pin and pin != digest:
         raise DataError(f"{path.name} must have SHA256 {pin}; got {digest}. Check the source")
-    _check_sums(path.parent / SUMS, {path.name: digest})
-    return Opened(members, redacted(source), {path.name: f"sha256:{digest}"})
+    _check_sums(_read_sums(path.parent / SUMS), {path.name: digest})
+    return Opened(open_archive(path, limits=reader.LIMITS), redacted(source), {path.name: digest})
 
 
-def _hint(directory: Path) -> str:
-    archive = next(iter(sorted(directory.glob("*.zip"))), None)
-    return f" It holds {shown(archive.name)}: give that" if archive else " Check the path"
-
-
-def _open_zip(name: str, path: Path, label: str, reader: ModuleType) -> ZipMembers:
-    with path.open("rb") as file:
-        begins = file.read(4)
-    if begins[:2] != b"PK":
-        raise DataError(
-            f"source of {name} must be a directory or a zip archive; got {label} that begins with"
-            f" {begins.hex() or 'nothing'}. Check the source"
+def _open_directory(name: str, path: Path, source: str, reader: ModuleType) -> Opened:
+    """Open the files of a directory; where it holds archives instead of images, theirs as well."""
+    sums = _read_sums(path / SUMS)
+    files = FileMembers.from_directory(path, limits=reader.LIMITS, known=sums)
+    files.names = [file for file in files.names if file != SUMS]
+    archives = {file: path / file for file in files.names if is_archive(file) and "/" not in file}
+    has_images = any(file.lower().endswith(IMAGE_SUFFIXES) for file in files.names)
+    if archives and not has_images and not any(map(_is_idx, files.names)):
+        digests = {file: digest_file(place) for file, place in archives.items()}
+        _check_sums(sums, digests)
+        return Opened(_joined(files, archives, reader), redacted(source), digests)
+    if not any(re.fullmatch(reader.PATTERN, file) for file in files.names if file not in archives):
+        raise ParameterError(
+            f"source of {name} must hold its files; got {shown(str(path))} without them. Check the path"
         )
-    return ZipMembers(path, pattern=reader.PATTERN, limits=reader.LIMITS, label=label)
+    return Opened(files, redacted(source), {})
+
+
+def _is_idx(name: str) -> bool:
+    return re.fullmatch(fashion_mnist.PATTERN, name) is not None
+
+
+def _joined(files: FileMembers, archives: Mapping[str, Path], reader: ModuleType) -> JoinedMembers:
+    """Return plain files and the members of archives as one source; the archives themselves are no part of it."""
+    opened: list[Members] = []
+    try:
+        for label, path in sorted(archives.items()):
+            opened.append(open_archive(path, limits=reader.LIMITS, label=label))
+    except BaseException:
+        for archive in opened:
+            archive.close()
+        raise
+    files.names = [name for name in files.names if name not in archives]
+    return JoinedMembers([files, *opened])
 
 
 def _remotes(name: str, source: str, reader: ModuleType) -> list[Remote]:
@@ -183,7 +204,7 @@ def _remotes(name: str, source: str, reader: ModuleType) -> list[Remote]:
     if len(files) == 1:
         files[0].expected = pinned.joined(files[0].expected)
         return files
-    wanted = [f for f in files if f.name == SUMS or re.fullmatch(reader.PATTERN, f.name)]
+    wanted = [f for f in files if f.name == SUMS or re.fullmatch(reader.PATTERN, f.name) or is_archive(f.name)]
     if not wanted:
         raise ParameterError(f"source {uri} must hold the files of {name}; got {shown(files[0].name)} and others")
     return wanted
@@ -221,17 +242,24 @@ def _kaggle_file(dataset: str) -> Remote:
     )
 
 
-def _check_sums(path: Path, digests: Mapping[str, str]) -> None:
-    """Compare files with the digests that `sha256sum` wrote, where there are some."""
+def _read_sums(path: Path) -> dict[str, str]:
+    """Return the digests that `sha256sum` wrote, by name; none where the file is missing."""
     if not path.is_file():
-        return
+        return {}
     if path.stat().st_size > _MAX_SUMS_BYTES:
         raise DataError(f"{path} must have at most {_MAX_SUMS_BYTES:,} bytes; got more. Remove it")
+    sums = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition(" ")
-        name = name.strip().removeprefix("*").removeprefix("./")
-        if name in digests and digests[name] != digest.lower():
-            raise DataError(f"{name} must have SHA256 {digest} as {SUMS} says; got {digests[name]}. It is damaged")
+        sums[name.strip().removeprefix("*").removeprefix("./")] = digest.lower()
+    return sums
+
+
+def _check_sums(sums: Mapping[str, str], digests: Mapping[str, str]) -> None:
+    """Raise `DataError` where a file has another digest than it must have."""
+    for name, digest in digests.items():
+        if name in sums and sums[name] != digest:
+            raise DataError(f"{name} must have SHA256 {sums[name]} as {SUMS} says; got {digest}. It is damaged")
 
 
 def _summary(digests: Mapping[str, str]) -> dict[str, str]:

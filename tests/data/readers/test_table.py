@@ -3,7 +3,7 @@
 import pytest
 
 from components.data.findings import Findings
-from components.data.readers.table import COLUMNS, parse_styles
+from components.data.readers.fashion_products import COLUMNS, parse_styles
 from components.errors import DataError
 from tests.data.builders import row, table
 
@@ -56,10 +56,10 @@ def test_implausible_repair_is_quarantined(column):
     [
         ("7,Men,Apparel", "3 fields"),
         ("7", "1 fields"),
-        (row(7, name="a\0b"), "control character"),
-        (row(7, name="a\rb"), "control character"),
+        (row(7, "a\0b"), "control character"),
+        (row(7, articleType="a\x1bb"), "control character"),
         (row(7, label="Top\u202ewear"), "control character"),
-        (row("\ufeff7"), "control character"),
+        (row("\ufeff7"), "id is not a number"),
         (row(7, name="x" * 2**20), "longer than"),
         (row("seven"), "id is not a number"),
         (row("-7"), "id is not a number"),
@@ -83,13 +83,14 @@ def test_bad_rows_are_quarantined(line, reason):
     assert len(findings.quarantined[0]["value"]) <= 120
 
 
-def test_text_that_is_not_utf8():
-    """A row in another encoding is quarantined, not guessed."""
-    raw = table(GOOD) + row(7, name="Caf\xe9").encode("latin-1") + b"\n"
+def test_a_row_that_is_not_utf8():
+    """Where other rows are UTF-8, one in another encoding is quarantined, not guessed."""
+    raw = table([*GOOD, row(6, "\N{LATIN SMALL LETTER E WITH ACUTE}tui"), row(5, name="\N{SNOWMAN}")])
+    raw += row(7, "Caf\xe9").encode("latin-1") + b"\n"
 
     parsed, findings = parse([], raw=raw)
 
-    assert (60, "not UTF-8") == (len(parsed.ids), findings.quarantined[0]["reason"])
+    assert (62, "control character") == (len(parsed.ids), findings.quarantined[0]["reason"])
 
 
 @pytest.mark.parametrize(

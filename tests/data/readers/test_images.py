@@ -1,4 +1,4 @@
-"""JPEG decoding: normalised, counted, or refused before it costs anything."""
+"""Decoding: normalised, counted, or refused before it costs anything."""
 
 import io
 import resource
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.data.readers.jpeg import UndecodableError, decode
+from components.data.readers.images import UndecodableError, decode
 from tests.data.builders import jpeg
 
 SIZE = (80, 60)
@@ -105,16 +105,17 @@ def test_damaged_exif():
     [
         (b"", "empty file"),
         (b"\xff\xd8\xff", "damaged"),
-        (b"hello", "not a JPEG"),
-        (jpeg(image_format="PNG"), "not a JPEG"),
-        (jpeg(image_format="TIFF"), "not a JPEG"),
-        (jpeg(image_format="GIF"), "not a JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a JPEG"),
+        (b"hello", "begins with hello"),
+        (b"<html>404 not found</html>", "begins with <html>404"),
+        (jpeg(seed=1, image_format="PNG")[:-300], "damaged"),
+        (jpeg(seed=1, image_format="TIFF")[:-300], "damaged"),
+        (jpeg(seed=1, image_format="WEBP")[:-100], "damaged"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no image of a kind that is read"),
         (jpeg(seed=1)[:300], "damaged"),
         (jpeg(seed=1)[:-200], "damaged"),
-        (jpeg(seed=1)[:2] + jpeg(seed=1)[400:], "damaged|not a JPEG"),
-        (with_size(jpeg(), 50_000, 50_000), "more than 4,000,000 pixels"),
-        (with_size(jpeg(), 65_535, 65_535), "more than 4,000,000 pixels"),
+        (jpeg(seed=1)[:2] + jpeg(seed=1)[400:], "damaged|no image"),
+        (with_size(jpeg(), 50_000, 50_000), "more than 250,000,000 pixels"),
+        (with_size(jpeg(), 65_535, 65_535), "more than 250,000,000 pixels"),
         (with_size(jpeg(), 0, 60), "damaged"),
         (jpeg()[:-2] + b"\xff\xda" * 200, "more than 100 scans"),
     ],
@@ -122,9 +123,10 @@ def test_damaged_exif():
         "empty",
         "start only",
         "text",
+        "web page",
         "png",
         "tiff",
-        "gif",
+        "webp",
         "eps",
         "header only",
         "end missing",
