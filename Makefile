@@ -17,12 +17,13 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.ready ## Make the environment in .venv from the locked requirements
+setup: $(VENV)/.ready ## Make the environment in .venv from the locked requirements, with the program fashion-tuning
 
-$(VENV)/.ready: requirements.txt
+$(VENV)/.ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV) || { echo "python3 needs its venv module: apt-get install python3-venv" >&2; exit 1; }
 	$(VENV)/bin/pip install -q --disable-pip-version-check uv==0.13.9
 	$(VENV)/bin/uv pip install -q --require-hashes -r requirements.txt
+	$(VENV)/bin/uv pip install -q --no-deps -e .
 	touch $@
 
 lock: setup ## Lock the newest versions that pyproject.toml allows

@@ -1,30 +1,46 @@
-"""The command line: `python -m pipelines`."""
+"""The command line: `fashion-tuning`, also `python -m pipelines`."""
 
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from components.errors import ParameterError, reporting
 
+PROGRAM = "fashion-tuning"
 COMMANDS = {
-    "sample-data": "pipelines.commands.data:sample_data_command",
-    "ingest": "pipelines.commands.data:ingest_command",
-    "run": "pipelines.local.run:run_command",
-    "tune": "pipelines.commands.tune:tune_command",
-    "compile": "pipelines.commands.compile:compile_command",
-    "preflight": "pipelines.commands.preflight:preflight_command",
-    "submit": "pipelines.commands.submit:submit_command",
-    "schedule": "pipelines.commands.schedule:schedule_command",
-    "images": "pipelines.commands.images:images_command",
-    "study": "pipelines.commands.study:study_group",
-    "champion": "pipelines.commands.champion:champion_group",
+    "sample-data": (
+        "pipelines.commands.data:sample_data_command",
+        "Write the generated sample in the published formats.",
+    ),
+    "ingest": ("pipelines.commands.data:ingest_command", "Ingest one dataset and nothing else."),
+    "run": ("pipelines.local.run:run_command", "Run the whole pipeline on this machine."),
+    "tune": (
+        "pipelines.commands.tune:tune_command",
+        "Search one approach on one dataset, train its winner and score it.",
+    ),
+    "compile": ("pipelines.commands.compile:compile_command", "Compile the pipeline for a cluster."),
+    "preflight": ("pipelines.commands.preflight:preflight_command", "Check what would stop a run on a cluster."),
+    "submit": ("pipelines.commands.submit:submit_command", "Start a run on a cluster."),
+    "schedule": (
+        "pipelines.commands.schedule:schedule_command",
+        "Make sure that exactly one recurring run exists on a cluster.",
+    ),
+    "images": ("pipelines.commands.images:images_command", "Build, push and lock the container images."),
+    "study": ("pipelines.commands.study:study_group", "Look at studies."),
+    "champion": (
+        "pipelines.commands.champion:champion_group",
+        "Look at the champion of a dataset, or go back to an earlier one.",
+    ),
 }
+"""Where each command is, and what the list of commands says of it: listing them must not import them all."""
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module only when it is called: a usage error must not cost seconds."""
+    """Imports a command's module only when it is called."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -32,8 +48,16 @@ class _LazyGroup(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(":")
+        module, _, attribute = COMMANDS[name][0].partition(":")
         return getattr(import_module(module), attribute)
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(n, help=text) for n, (_, text) in COMMANDS.items() if n.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, context, incomplete)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -43,13 +67,14 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command; return its sysexits code."""
-    command = next((a for a in arguments if not a.startswith("-")), "pipelines")
+    command = next((a for a in arguments if not a.startswith("-")), PROGRAM)
     if "--debug" in arguments:
         os.environ["FASHION_TUNING_DEBUG"] = "1"
+    name = PROGRAM if Path(sys.argv[0]).name == PROGRAM else "python -m pipelines"
     try:
         with reporting(command):
             try:
-                return main(arguments, prog_name="python -m pipelines", standalone_mode=False) or 0
+                return main(arguments, prog_name=name, standalone_mode=False) or 0
             except click.exceptions.NoArgsIsHelpError as error:
                 error.show()
                 return 0
@@ -61,5 +86,10 @@ def run(arguments: list[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 70
 
 
+def program() -> int:
+    """Run the command that this process was started with; `fashion-tuning` calls it."""
+    return run(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(program())

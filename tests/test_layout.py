@@ -162,11 +162,11 @@ def test_documented_targets_exist():
 
 
 def test_documented_commands_exist():
-    """Every `python -m pipelines` command of the README and the documentation is one."""
+    """Every `fashion-tuning` command of the README and the documentation is one."""
     from pipelines.__main__ import COMMANDS
 
     pages = [ROOT / "README.md", *tracked("docs/*.md")]
-    used = {c for page in pages for c in re.findall(r"python -m pipelines ([a-z][a-z-]+)", page.read_text())}
+    used = {c for page in pages for c in re.findall(r"fashion-tuning ([a-z][a-z-]+)", page.read_text())}
 
     assert set() == used - set(COMMANDS)
 

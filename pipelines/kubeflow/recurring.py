@@ -156,7 +156,7 @@ def _create(api: Connection, wanted: Wanted, known: set[str]) -> Any:
     models = api.client.api_models
     body = models.V2beta1RecurringRun(
         display_name=wanted.name,
-        description="Made by `python -m pipelines schedule`; change it there.",
+        description="Made by `fashion-tuning schedule`; change it there.",
         experiment_id=wanted.published.experiment_id,
         pipeline_version_reference=models.V2beta1PipelineVersionReference(
             pipeline_id=wanted.published.pipeline_id, pipeline_version_id=wanted.published.version_id

@@ -188,7 +188,7 @@ def _run(out: Path, debug: bool) -> None:
             progress.update()
         except KeyboardInterrupt as error:
             code = 128 + (error.args[0] if error.args else signal.SIGINT)
-            remedy = f"Go on with: python -m pipelines run --out {out}"
+            remedy = f"Go on with: fashion-tuning run --out {out}"
             raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
         finally:
             _stop(child)

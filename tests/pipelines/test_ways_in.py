@@ -31,13 +31,13 @@ def spec(compiled: Path) -> dict[str, Any]:
     return next(yaml.load_all(compiled.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
-@pytest.mark.parametrize("command", commands("python -m pipelines"))
+@pytest.mark.parametrize("command", commands("fashion-tuning "))
 def test_commands_of_the_pages_work(
     kubeflow: FakeKfpApi, cluster: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
 ) -> None:
     """Each is run as it stands, on another cluster."""
     monkeypatch.chdir(tmp_path)
-    arguments = shlex.split(command)[3:]
+    arguments = shlex.split(command)[1:]
     if "gke" in arguments:
         arguments[arguments.index("gke")] = cluster
 

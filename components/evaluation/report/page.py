@@ -220,7 +220,7 @@ def _fields(row: Any) -> str:
 
 def _command(parameters: dict[str, Any]) -> str:
     datasets = parameters.get("data_datasets") or []
-    parts = ["python -m pipelines run", *(f"--dataset {shlex.quote(clean(d))}" for d in datasets)]
+    parts = ["fashion-tuning run", *(f"--dataset {shlex.quote(clean(d))}" for d in datasets)]
     for name, value in sorted(parameters.items()):
         if name not in ("data_datasets", "study_root"):
             text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from pipelines.__main__ import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = (
+    "import sys; sys.argv[0] = 'bin/fashion-tuning'; from pipelines.__main__ import program; sys.exit(program())"
+)
+"""What the installed script does."""
+
+
+def start(*arguments: str, code: str = INSTALLED, **environment: str) -> str:
+    """Stdout of a process of its own."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    """A list of names must not cost the seconds that all commands together take to import."""
+    code = (
+        "import sys; from pipelines.__main__ import run; code = run(['--help']);"
+        " print(*sorted({name.split('.')[0] for name in sys.modules} | set(sys.modules))); sys.exit(code)"
+    )
+    *lines, loaded = start(code=code).splitlines()
+
+    assert set(COMMANDS) <= {line.split()[0] for line in lines if line.strip()}
+    assert set() == {"kfp", "numpy", "pandas", "rich", "yaml", "pipelines.commands"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_the_command_does(name: str) -> None:
+    """Each entry leads to a command of that name, and its one line is a sentence."""
+    place, summary = COMMANDS[name]
+    module, _, attribute = place.partition(":")
+    command = getattr(import_module(module), attribute)
+
+    assert name == command.name
+    assert summary.split()[0] == command.help.split()[0]
+    assert summary.endswith(".")
+
+
+def test_the_program_knows_its_name() -> None:
+    """Usage lines name what was typed."""
+    assert start("run", "--help").startswith("Usage: fashion-tuning run ")
+    assert start(
+        "run", "--help", code="import runpy; runpy.run_module('pipelines', run_name='__main__', alter_sys=True)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "position", "expected"),
+    [
+        ("fashion-tuning s", 1, {"sample-data", "submit", "schedule", "study"}),
+        ("fashion-tuning submit --dr", 2, {"--dry-run"}),
+        ("fashion-tuning study ", 2, {"show"}),
+    ],
+)
+def test_the_shell_completes(typed: str, position: int, expected: set[str]) -> None:
+    """Commands, their options and their own commands, as bash asks for them."""
+    answer = start(_FASHION_TUNING_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=str(position))
+
+    assert expected <= {line.partition(",")[2] for line in answer.splitlines()}
+    assert "complete" in start(_FASHION_TUNING_COMPLETE="bash_source")
+
+
+def test_the_script_is_declared() -> None:
+    """`make setup` installs the program from this declaration."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert 'fashion-tuning = "pipelines.__main__:program"' in text
+    assert "uv pip install -q --no-deps -e ." in (ROOT / "Makefile").read_text(encoding="utf-8")
