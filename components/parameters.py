@@ -15,7 +15,7 @@ from components.dataset_name import parse_dataset
 from components.errors import ParameterError
 
 SPACES = ("described", "wide")
-MLP_ALGORITHMS = ("bayesian", "random")
+MLP_ALGORITHMS = ("noisy-bayesian", "bayesian", "random")
 RESNET18_ALGORITHMS = ("gp", "forest", "gbrt", "random")
 CHOICES: dict[str, tuple[str, ...]] = {
     "search_mlp_algorithm": MLP_ALGORITHMS,
@@ -172,7 +172,7 @@ class SearchSettings(_Settings):
 
     Attributes:
         trials: The study ends at this many trials ...
-        minutes: ... or at this many device-minutes summed over its workers.
+        minutes: ... or at this many device-minutes summed over its workers; running trials end with their epoch.
         workers: Workers per study.
         epochs: Most epochs of a trial.
         pruning: Whether asynchronous successive halving stops weak trials.

@@ -132,7 +132,7 @@ def build_pipeline(profile: ClusterProfile):
         search_epochs: int = 20,
         search_pruning: bool = True,
         search_warm_start: bool = True,
-        search_mlp_algorithm: str = "bayesian",
+        search_mlp_algorithm: str = "noisy-bayesian",
         search_resnet18_algorithm: str = "gp",
         search_space: str = "described",
         study_root: str = profile.study_root,
@@ -148,7 +148,7 @@ def build_pipeline(profile: ClusterProfile):
         MLP with Keras Tuner and ResNet18 with scikit-optimize under the same budget; re-train each winner with several
         seeds; evaluate both on the same held-out images. 3. Report: the verdict with its interval. 4. Promote: the
         winner replaces the champion only if it is really better. Cost: at most datasets x 2 x search_minutes GPU-minutes
-        for the searches, plus train_replicates trainings of search_epochs epochs for each winner.
+        for the searches and an epoch of each running trial, plus train_replicates trainings of search_epochs epochs for each winner.
 
         Args:
             data_datasets: NAME or NAME=SOURCE; fashion-mnist, fashion-products or an own catalogue.
@@ -157,13 +157,13 @@ def build_pipeline(profile: ClusterProfile):
             data_min_class_count: Smaller classes are folded into "other".
             data_limit: Keep this many examples, stratified; 0 keeps all.
             search_trials: A study ends at this many trials ...
-            search_minutes: ... or at this many device-minutes summed over its workers.
+            search_minutes: ... or with the epoch in which so many device-minutes, summed over its workers, are gone.
             search_workers: Workers per study, one GPU each.
             search_epochs: Most epochs of a trial and of a replicate.
             search_pruning: Stop weak trials early (asynchronous successive halving).
             search_warm_start: Reuse trials of earlier studies on the same data and space.
-            search_mlp_algorithm: bayesian or random (Keras Tuner).
-            search_resnet18_algorithm: gp, forest, gbrt or random (scikit-optimize).
+            search_mlp_algorithm: noisy-bayesian (our Keras Tuner oracle), bayesian or random (Keras Tuner's own).
+            search_resnet18_algorithm: gp, forest, gbrt (expected improvement) or random (scikit-optimize).
             search_space: described or wide.
             study_root: gs://bucket/prefix or s3://bucket/prefix that holds studies, champions and caches.
             train_replicates: Seeds that each winner is re-trained with.

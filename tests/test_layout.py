@@ -17,7 +17,7 @@ _KERAS = {
 FRAMEWORKS = {
     "tensorflow": _KERAS,
     "keras": _KERAS,
-    "keras_tuner": {"components/search/samplers/keras.py"},
+    "keras_tuner": {"components/search/samplers/keras.py", "components/search/samplers/noisy_bayesian.py"},
     "torch": {
         "components/models/resnet18/training.py",
         "components/models/resnet18/examples.py",

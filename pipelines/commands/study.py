@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.errors import DataError, ParameterError
+from components.search.samplers.choice import describe
 from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.tables import best_so_far, overview, trials_csv
@@ -110,7 +111,7 @@ def _head(ledger: Ledger) -> list[str]:
         if (n := ledger.count(status))
     ]
     lines = [
-        f"study {ledger.name}: {spec.get('approach')} on {spec.get('dataset')}, {spec.get('algorithm')},"
+        f"study {ledger.name}: {spec.get('approach')} on {spec.get('dataset')}, {describe(spec)},"
         f" {'with' if spec.get('pruning') else 'without'} pruning",
         f"{len(ledger.trials)} of {spec.get('trials')} trials ({', '.join(states) or 'none yet'}),"
         f" {ledger.device_seconds:.1f} of {60 * float(spec.get('minutes', 0)):.0f} device-seconds",

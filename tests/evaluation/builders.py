@@ -166,7 +166,7 @@ def make_ledger(num_trials: int = 12, approach: str = "mlp", dataset: str = "fas
     spec = {
         "approach": approach,
         "dataset": dataset,
-        "algorithm": "bayesian",
+        "algorithm": "noisy-bayesian",
         "trials": num_trials,
         "minutes": 60.0,
         "space": [{**row, "only_if": None} for row in space],

@@ -21,6 +21,7 @@ from components.evaluation.report.tables import (
 )
 from components.evaluation.summary import DatasetResults
 from components.runtime import COMMIT_VARIABLE
+from components.search.samplers.choice import describe
 from components.search.tables import hyperparameter_names, is_scored
 from components.search.trial import Ledger
 from components.text import approach_name, clean, duration, percent, size
@@ -117,7 +118,7 @@ def _search(approach: str, ledger: Ledger, dataset: str) -> dict[str, Any]:
     names = [n for n in hyperparameter_names(ledger) if any(n in t.hyperparameters for t in usable)]
     return {
         "approach": approach,
-        "algorithm": ledger.spec.get("algorithm", ""),
+        "algorithm": describe(ledger.spec),
         "num_trials": len(ledger.trials),
         "chart": charts.parallel_coordinates(ledger, approach, clean(dataset, 60)),
         "names": names,

@@ -5,24 +5,17 @@ Imports neither TensorFlow nor scikit-optimize.
 
 import abc
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
 
 from components.models.space import Space, Value
-from components.search.tables import unit_matrix
 from components.search.trial import Trial, is_scored
-
-NEAR = 0.02
-"""Share of a parameter's range within which a model's proposal repeats what was tried: it would only measure the noise."""
 
 LOWEST = 2.0
 """Bounds the scores a model is told from below; see `History.of`."""
-
-NUM_CANDIDATES = 1000
-"""Settings that a model ranks where it has no proposal of its own, or one that was tried."""
 
 MAX_GRID = 20_000
 """A space with at most so many settings is searched exhaustively for one that was not tried yet."""
@@ -47,11 +40,13 @@ class History:
 
     Attributes:
         told: Hyperparameters and score of each finished trial.
+        scored: Whether that score is the trial's; one that diverged or failed has none of its own.
         ongoing: Hyperparameters of trials without a result so far.
         seen: Keys (`Space.key`) of all of them: what need not be suggested again.
     """
 
     told: tuple[tuple[dict[str, Value], float], ...]
+    scored: tuple[bool, ...]
     ongoing: tuple[dict[str, Value], ...]
     seen: frozenset
 
@@ -75,7 +70,8 @@ class History:
             (t.hyperparameters, worst if s is None else max(s, worst)) for t, s in zip(finished, scores, strict=True)
         )
         ongoing = tuple(t.hyperparameters for t in own if not t.is_finished)
-        return cls(told, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in told), *ongoing)))
+        scored = tuple(s is not None for s in scores)
+        return cls(told, scored, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in told), *ongoing)))
 
 
 def _worst(scores: list[float]) -> float:
@@ -100,7 +96,7 @@ def _told_score(trial: Trial, completed: list[Trial]) -> float | None:
 
 
 class HistorySampler(abc.ABC):
-    """Base of the samplers: earlier bests first, then the defaults, then whatever the model proposes, never twice.
+    """Base of the samplers: earlier bests first, then the defaults, then what the library proposes, nothing twice.
 
     Args:
         algorithm: One of the approach's `ALGORITHMS`.
@@ -108,6 +104,9 @@ class HistorySampler(abc.ABC):
         seed: Seed of the study; each trial's own randomness is derived from it and the trial's number.
         seeds: Hyperparameters to begin with, best first (warm start); values outside the space are moved into it.
     """
+
+    as_published = False
+    """Whether every suggestion after the warm start's is the library's: no defaults, and repeats where it repeats itself."""
 
     def __init__(self, algorithm: str, space: Space, seed: int, seeds: Sequence[dict[str, Value]] = ()) -> None:
         self.algorithm = algorithm
@@ -121,38 +120,23 @@ class HistorySampler(abc.ABC):
             return dict(self.seeds[number])
         history = History.of(self.space, number, trials, reused)
         defaults = self.space.defaults
-        if number == len(self.seeds) and self.space.key(defaults) not in history.seen:
+        is_first = number == len(self.seeds) and not self.as_published
+        if is_first and self.space.key(defaults) not in history.seen:
             return defaults
-        proposed, rank = self.propose(number, history)
-        is_new = proposed is not None and self.space.key(proposed) not in history.seen
-        if is_new and (rank is None or not any(self._are_near([proposed], history))):
+        proposed = self.propose(number, history)
+        if proposed is not None and (self.as_published or self.space.key(proposed) not in history.seen):
             return proposed
-        candidates = unseen(self.space, history.seen, self.rng(number), count=NUM_CANDIDATES)
-        if not candidates:  # everything was tried
-            return proposed if proposed is not None else defaults
-        if rank is None:
+        if candidates := unseen(self.space, history.seen, self.rng(number), count=1):
             return candidates[0]
-        apart = [c for c, is_near in zip(candidates, self._are_near(candidates, history), strict=True) if not is_near]
-        candidates = apart or candidates
-        return candidates[int(np.argmin(rank(candidates)))]
-
-    def _are_near(self, candidates: list[dict[str, Value]], history: History) -> np.ndarray:
-        """Return (n,) bool: whether a setting was tried that differs by at most `NEAR` in every parameter."""
-        tried = [*(values for values, _ in history.told), *history.ongoing]
-        asked, known = (np.nan_to_num(unit_matrix(self.space, rows), nan=-1.0) for rows in (candidates, tried))
-        return (np.abs(asked[:, None] - known).max(-1) <= NEAR).any(-1)
+        return proposed if proposed is not None else defaults  # everything was tried
 
     @abc.abstractmethod
-    def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, "Rank | None"]:
-        """Return the model's proposal (None without one) and how it ranks others (None where all are alike)."""
+    def propose(self, number: int, history: History) -> dict[str, Value] | None:
+        """Return what the library proposes; None where it has nothing new."""
 
     def rng(self, number: int) -> np.random.Generator:
         """Return the random numbers of one trial."""
         return np.random.default_rng([self.seed, number])
-
-
-Rank = Callable[[list[dict[str, Value]]], np.ndarray]
-"""Gives (n,) floats for n sets of values; the lowest is the most promising."""
 
 
 def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) -> list[dict[str, Value]]:

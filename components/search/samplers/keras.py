@@ -6,62 +6,65 @@ Nothing is written to disk: `populate_space` is asked directly, `create_trial` (
 import contextlib
 import copy
 import json
+import warnings
+from collections.abc import Sequence
 
 import keras_tuner
-import numpy as np
 from keras_tuner.engine import trial as oracle_trial
+from keras_tuner.oracles import BayesianOptimizationOracle, RandomSearchOracle
 
 from components.models.space import Parameter, Space, Value
-from components.search.samplers.base import History, HistorySampler, Rank
-from components.search.samplers.gaussian_process import QuickGaussianProcess
+from components.search.samplers.base import History, HistorySampler
+from components.search.samplers.noisy_bayesian import NoisyBayesianOracle, fit_completed
 
-EXPLORATION = 0.3
-"""Deviations that the confidence bound adds to the mean; Keras Tuner's 2.6 suits longer searches than 30 trials."""
-
-NUM_INITIAL = 3
-"""Finished trials before the Gaussian process takes over; Keras Tuner's own 3 per dimension would eat the budget."""
+ORACLES = {
+    "noisy-bayesian": NoisyBayesianOracle,
+    "bayesian": BayesianOptimizationOracle,
+    "random": RandomSearchOracle,
+}
+"""Keras Tuner's own two as they are published, and this project's."""
 
 
 class KerasSampler(HistorySampler):
-    """Keras Tuner's `BayesianOptimizationOracle` (`bayesian`) or `RandomSearchOracle` (`random`).
+    """Asks one of `ORACLES`: every suggestion is what its `populate_space` gives.
 
-    Ongoing trials are given to the oracle as its own ongoing trials, whose results it "hallucinates" pessimistically.
+    What `bayesian` gives is taken as it is. With the others, the space's defaults come first, and a setting that was tried gives
+    way to one that was not. Ongoing trials are given to the oracle as its own ongoing trials, whose results it "hallucinates"
+    pessimistically. Trials that diverged or failed are failed ones to `bayesian`, which passes them over, and the worst
+    score to `noisy-bayesian`.
 
     Source: https://github.com/keras-team/keras-tuner, `tuners/bayesian.py`
     """
 
-    def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, Rank | None]:
+    def __init__(self, algorithm: str, space: Space, seed: int, seeds: Sequence[dict[str, Value]] = ()) -> None:
+        super().__init__(algorithm, space, seed, seeds)
+        self.as_published = algorithm == "bayesian"
+
+    def propose(self, number: int, history: History) -> dict[str, Value] | None:
         """Rebuild the oracle and ask it; see `HistorySampler.propose`."""
-        space = to_hyperparameters(self.space)
-        objective = keras_tuner.Objective("score", direction="max")
-        # The oracle takes seed 0 for "none given"; it also counts it up by one per value drawn, hence the distance.
-        seed = int(self.rng(number).integers(1, 2**31 - 1))
-        if self.algorithm == "random":
-            oracle = keras_tuner.oracles.RandomSearchOracle(objective=objective, hyperparameters=space, seed=seed)
-        else:
-            oracle = _BayesianOracle(
-                objective=objective,
-                hyperparameters=space,
-                seed=seed,
-                num_initial_points=NUM_INITIAL,
-                beta=EXPLORATION,
-            )
+        oracle = ORACLES[self.algorithm](
+            objective=keras_tuner.Objective("score", direction="max"),
+            hyperparameters=to_hyperparameters(self.space),
+            # The oracle takes seed 0 for "none given"; it also counts it up by one per value drawn, hence the distance.
+            seed=int(self.rng(number).integers(1, 2**31 - 1)),
+        )
         self._tell(oracle, history)
-        if self.algorithm == "bayesian" and len(history.told) >= NUM_INITIAL:
-            oracle.fit_finished()
-            if history.ongoing:
-                oracle.gpr.fit(*oracle._vectorize_trials())
-            return None, lambda candidates: self._confidence_bound(oracle, candidates)
-        values = oracle.populate_space(str(number))["values"]
-        return None if values is None else from_hyperparameters(self.space, values), None
+        with warnings.catch_warnings():
+            # A Gaussian process whose parameters reach a bound is no news to anybody.
+            warnings.simplefilter("ignore")
+            if self.as_published and history.ongoing and any(history.scored):
+                fit_completed(oracle)
+            values = oracle.populate_space(str(number))["values"]
+        return None if values is None else from_hyperparameters(self.space, values)
 
     def _tell(self, oracle: keras_tuner.Oracle, history: History) -> None:
         """Enter finished and ongoing trials where the oracle looks for them."""
-        finished = oracle_trial.TrialStatus.COMPLETED
-        for values, score in history.told:
-            self._enter(oracle, values, finished).score = score
+        kinds = oracle_trial.TrialStatus
+        for (values, score), is_scored in zip(history.told, history.scored, strict=True):
+            status = kinds.COMPLETED if is_scored or not self.as_published else kinds.FAILED
+            self._enter(oracle, values, status).score = score
         for values in history.ongoing:
-            trial = self._enter(oracle, values, oracle_trial.TrialStatus.RUNNING)
+            trial = self._enter(oracle, values, kinds.RUNNING)
             oracle.ongoing_trials[f"worker-{trial.trial_id}"] = trial
 
     def _enter(self, oracle: keras_tuner.Oracle, values: dict[str, Value], status: str) -> oracle_trial.Trial:
@@ -71,41 +74,6 @@ class KerasSampler(HistorySampler):
         oracle.trials[trial.trial_id] = trial
         oracle._record_values(trial)  # what `create_trial` does apart from saving
         return trial
-
-    def _confidence_bound(self, oracle: "_BayesianOracle", candidates: list[dict[str, Value]]) -> np.ndarray:
-        """The oracle's own acquisition (lower is better) for each candidate."""
-        rows = [
-            [
-                hp.value_to_prob(_encode(p, values.get(p.name, p.default)))
-                for p, hp in zip(self.space.parameters, oracle.hyperparameters.space, strict=True)
-            ]
-            for values in candidates
-        ]
-        mean, deviation = oracle.gpr.predict(np.array(rows), return_std=True)
-        return mean - oracle.beta * deviation
-
-
-class _BayesianOracle(keras_tuner.oracles.BayesianOptimizationOracle):
-    """Keras Tuner's oracle with a model that knows noise and that parameters matter differently.
-
-    Its own has one length scale for all of them and takes every score for exact: on pruned and noisy trials it falls
-    back to guessing. It also climbs to the very best of its acquisition, which with few points lies in a corner of
-    the space that nothing is known about; here the best of random settings is taken (`HistorySampler.suggest`).
-    """
-
-    def _make_gpr(self) -> QuickGaussianProcess:
-        return QuickGaussianProcess(len(self._nonfixed_space()), seed=self.seed)
-
-    def fit_finished(self) -> None:
-        """Fit the model to the finished trials alone, as one that lived on would have.
-
-        Ongoing results are hallucinated from the model as it stands; unfitted, it would answer 1 for each.
-        """
-        trials, ongoing = self.trials, self.ongoing_trials
-        self.trials = {i: t for i, t in trials.items() if t.status == oracle_trial.TrialStatus.COMPLETED}
-        self.ongoing_trials = {}
-        self.gpr.fit(*self._vectorize_trials())
-        self.trials, self.ongoing_trials = trials, ongoing
 
 
 def to_hyperparameters(space: Space) -> keras_tuner.HyperParameters:

@@ -11,17 +11,20 @@ from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.utils import RegressorTags, Tags
 from skopt import Optimizer
-from skopt.acquisition import gaussian_ei
 from skopt.learning import GradientBoostingQuantileRegressor
 from skopt.space import Categorical, Dimension, Integer, Real
 from skopt.utils import cook_estimator
 
 from components.models.space import Parameter, Space, Value
-from components.search.samplers.base import History, HistorySampler, Rank
+from components.search.samplers.base import History, HistorySampler
 from components.search.samplers.gaussian_process import climb_briefly
 
 NUM_INITIAL = 6
 """Finished trials before the model takes over."""
+
+ACQUISITION = "EI"
+"""Expected improvement. scikit-optimize's `gp_hedge` draws one of three by what each gained so far, which needs a fit for
+every trial of the history; docs/benchmarks.md compares the two."""
 
 NUM_CANDIDATES = 2000
 """Random points that the acquisition is evaluated at first; skopt's 10,000 take most of the time and change little."""
@@ -46,31 +49,33 @@ class _QuantileRegressor(GradientBoostingQuantileRegressor):
 
 
 class SkoptSampler(HistorySampler):
-    """A Gaussian process (`gp`), extremely randomised trees (`forest`), boosted trees (`gbrt`) or no model (`random`).
+    """scikit-optimize's `Optimizer`: every suggestion after the defaults is what its `ask` gives.
 
-    An ongoing trial is told as if it had reached the best score so far (constant liar, CL-min), which keeps the next
-    ones away from it.
+    The model is a Gaussian process (`gp`), extremely randomised trees (`forest`) or boosted trees (`gbrt`), the acquisition
+    expected improvement; `random` has neither. An ongoing trial is told as if it had reached the best score so far
+    (constant liar, CL-min), which keeps the next ones away from it.
 
     Source: Ginsbourger, Le Riche, Carraro 2010, https://hal.science/hal-00732512
     """
 
-    def propose(self, number: int, history: History) -> tuple[dict[str, Value] | None, Rank | None]:
+    def propose(self, number: int, history: History) -> dict[str, Value]:
         """Rebuild the optimizer and ask it; see `HistorySampler.propose`."""
-        seed = int(self.rng(number).integers(2**31 - 1))
-        optimizer = self.optimizer(history, seed)
+        optimizer = self.optimizer(history, int(self.rng(number).integers(2**31 - 1)))
         with warnings.catch_warnings():
             # An exhausted or repeated point is dealt with by `HistorySampler.suggest`, ill-conditioned fits by skopt.
             warnings.simplefilter("ignore")
-            point = optimizer.ask()
-        proposed = from_point(self.space, point)
-        if not optimizer.models:
-            return proposed, None
+            return from_point(self.space, optimizer.ask())
 
-        def rank(candidates: list[dict[str, Value]]) -> np.ndarray:
-            points = optimizer.space.transform([to_point(self.space, values) for values in candidates])
-            return -gaussian_ei(points, optimizer.models[-1], y_opt=np.min(optimizer.yi))
-
-        return proposed, rank
+    def new_optimizer(self, seed: int, num_told: int) -> Optimizer:
+        """Return an optimizer for so many results that was told none of them."""
+        return Optimizer(
+            dimensions(self.space),
+            base_estimator=self._estimator(seed, num_told),
+            acq_func=ACQUISITION,
+            n_initial_points=sys.maxsize if self.algorithm == "random" else NUM_INITIAL,
+            acq_optimizer_kwargs={"n_points": NUM_CANDIDATES, "n_jobs": 1},
+            random_state=seed,
+        )
 
     def optimizer(self, history: History, seed: int) -> Optimizer:
         """Return an optimizer that was told the history, lies for the ongoing trials included.
@@ -78,13 +83,7 @@ class SkoptSampler(HistorySampler):
         Scores are told as losses in units of their own spread, because skopt's acquisition functions have a margin
         (`xi` = 0.01) in absolute units.
         """
-        optimizer = Optimizer(
-            dimensions(self.space),
-            base_estimator=self._estimator(seed, len(history.told)),
-            n_initial_points=sys.maxsize if self.algorithm == "random" else NUM_INITIAL,
-            acq_optimizer_kwargs={"n_points": NUM_CANDIDATES, "n_jobs": 1},
-            random_state=seed,
-        )
+        optimizer = self.new_optimizer(seed, len(history.told))
         if history.told:
             scores = np.array([score for _, score in history.told])
             losses = list(-(scores - scores.mean()) / (scores.std() or 1.0))

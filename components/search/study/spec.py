@@ -32,7 +32,7 @@ class StudySpec:
         space: Parameters as `Space.to_json` gives them.
         algorithm: How trials are suggested.
         trials: Most trials.
-        minutes: Most device-minutes, summed over trials and workers.
+        minutes: Device-minutes, summed over trials and workers, after which running trials end with their epoch.
         epochs: Most epochs of a trial.
         pruning: Whether weak trials are stopped early.
         warm_start: Whether earlier studies are reused.

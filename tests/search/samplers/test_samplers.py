@@ -5,13 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import skopt
 
 from components.errors import ParameterError
 from components.models.space import Parameter, Space
 from components.search.samplers import base as samplers
 from components.search.samplers.base import History, unseen
-from components.search.samplers.choice import ALGORITHMS, make_sampler
-from components.search.tables import unit_matrix
+from components.search.samplers.choice import ALGORITHMS, DESCRIPTIONS, make_sampler
+from components.search.samplers.skopt import from_point
 from components.search.trial import Trial
 
 DESCRIBED = Space(
@@ -243,16 +244,30 @@ def test_hopeless_scores_do_not_drown_the_differences_between_good_ones():
     assert [0.86, 0.86, 0.1] == [score for _, score in History.of(space, 9, alike, []).told], "no spread to go by"
 
 
-def test_a_model_does_not_repeat_itself_with_a_hair_of_difference():
-    """What a model proposes next to a tried setting would only measure the noise: something apart is tried."""
-    trials = make_history(DESCRIBED, 20, objective=near_hundredth)
-    sampler = make_sampler("resnet18", "gp", DESCRIBED, 0)
-    proposed = sampler.suggest(21, trials)
-    nudged = {**proposed, "decay": DESCRIBED.parameters[2].conform(proposed["decay"] * 1.001)}
-    again = sampler.suggest(21, [*trials, Trial(number=20, status="running", hyperparameters=nudged)])
-    distance = np.abs(np.diff(np.nan_to_num(unit_matrix(DESCRIBED, [nudged, again])), axis=0)).max()
+@pytest.mark.parametrize("algorithm", RESNET)
+def test_every_suggestion_is_what_scikit_optimize_asks_for(algorithm, monkeypatch):
+    """After the space's defaults, each suggestion is what the real `Optimizer.ask` returned, by expected improvement."""
+    asked, real_ask = [], skopt.Optimizer.ask
 
-    assert distance > 0.02
+    def ask(optimizer, *arguments):
+        point = real_ask(optimizer, *arguments)
+        asked.append((optimizer.acq_func, len(optimizer.models), from_point(DESCRIBED, point)))
+        return point
+
+    monkeypatch.setattr(skopt.Optimizer, "ask", ask)
+    sampler, trials, rng = make_sampler("resnet18", algorithm, DESCRIBED, 0), [], np.random.default_rng(0)
+    for number in range(14):
+        values = sampler.suggest(number, trials)
+        score = near_hundredth(values, rng)
+        trials.append(
+            Trial(number=number, status="completed", hyperparameters=values, score=score, scores=(score / 2, score))
+        )
+
+    assert [t.hyperparameters for t in trials[1:]] == [values for *_, values in asked]
+    assert {"EI"} == {acquisition for acquisition, *_ in asked}
+    models = [num_models for _, num_models, _ in asked]
+    assert [0] * 5 == models[:5]
+    assert [0 if algorithm == "random" else 1] * 8 == models[5:]
 
 
 def test_unseen_finds_the_last_setting_of_a_small_space():
@@ -265,10 +280,17 @@ def test_unseen_finds_the_last_setting_of_a_small_space():
 
 def test_unknown_approaches_and_algorithms_are_refused():
     """The error names the run parameter and its values."""
-    with pytest.raises(ParameterError, match="search_mlp_algorithm must be one of bayesian, random; got 'gp'"):
+    with pytest.raises(
+        ParameterError, match="search_mlp_algorithm must be one of noisy-bayesian, bayesian, random; got 'gp'"
+    ):
         make_sampler("mlp", "gp", DESCRIBED, 0)
     with pytest.raises(ParameterError, match="approach must be one of mlp, resnet18; got 'vit'"):
         make_sampler("vit", "random", DESCRIBED, 0)
+
+
+def test_every_algorithm_says_whose_it_is():
+    """The report names what ran."""
+    assert {name for names in ALGORITHMS.values() for name in names} == set(DESCRIPTIONS)
 
 
 def test_no_warning_reaches_the_log():
