@@ -19,6 +19,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from components.errors import ConfigurationError, PermissionDeniedError, StorageError
+from components.secret_values import check_google_key
 from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, checked_key
 from components.stores.retrying import CorruptedError, retrying
 
@@ -205,6 +206,7 @@ class _Connection:
                 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # about quota projects of personal credentials
+                    check_google_key()
                     self._client = storage.Client()
             return self._client.bucket(self._name)
 

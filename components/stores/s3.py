@@ -13,6 +13,7 @@ import botocore.config
 from botocore import exceptions as boto
 
 from components.errors import ConfigurationError, PermissionDeniedError, StorageError
+from components.stores.aws_environment import check_aws_environment
 from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, checked_key
 from components.stores.retrying import CorruptedError, retrying
 
@@ -188,6 +189,7 @@ class _Connection:
     def client(self) -> Any:
         with self._lock:
             if self._client is None:
+                check_aws_environment()
                 config = botocore.config.Config(
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=READ_SECONDS,

@@ -237,7 +237,9 @@ def connect(
             raise ConfigurationError(
                 f"the cluster profile must name the API's URL in `api`; got ''. Set it or {ENDPOINT}"
             )
-        connection = _open(endpoint.rstrip("/"), way, forward)
+        connection = _open(
+            _checked_url(ENDPOINT if ENDPOINT in os.environ else "the API's address", endpoint), way, forward
+        )
         healthz = connection.call(
             "ask whether the API is healthy", connection.client.healthzs.healthz_service_get_healthz
         )
@@ -249,10 +251,28 @@ def connect(
         yield connection
 
 
+def _checked_url(name: str, url: str) -> str:
+    """Return an address without a slash at its end.
+
+    Raises:
+        ConfigurationError: It is no http(s) URL, or it carries a password, which every link and error would show.
+    """
+    url = url.strip()
+    try:
+        usable = urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+    except ValueError:
+        usable = False
+    if "@" in url:
+        raise ConfigurationError(
+            f"{name} must not carry a user or password; got one. Take it out, and set one of {', '.join(CREDENTIALS)}"
+        )
+    if not (usable and url.isprintable()):
+        raise ConfigurationError(f"{name} must be an http(s) URL; got {url!r}. Correct it")
+    return url.rstrip("/")
+
+
 def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
     address = urlsplit(endpoint)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise ConfigurationError(f"the API's address must be an http(s) URL; got {endpoint!r}. Correct it")
     configuration = kfp_server_api.Configuration(host=endpoint)
     cookie = authenticate(configuration, way)
     known = bool(cookie or configuration.refresh_api_key_hook)
@@ -275,7 +295,7 @@ def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
         retry_after_max=60,
         raise_on_status=False,
     )
-    ui = (os.environ.get(UI_ENDPOINT) or endpoint).rstrip("/")
+    ui = _checked_url(UI_ENDPOINT, os.environ.get(UI_ENDPOINT) or endpoint)
     return Connection(client=_KfpClient(configuration, cookie, ui), endpoint=endpoint, ui=ui, forward=forward)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import kfp_server_api
 
 from components.errors import ConfigurationError, UnavailableError
+from components.secret_values import check_google_key, checked_secret, secret_file, secret_variable
 
 TOKEN, TOKEN_FILE, COOKIE, IAP_CLIENT_ID = (
     "KFP_TOKEN",
@@ -31,13 +32,13 @@ def authenticate(configuration: kfp_server_api.Configuration, way: str) -> str:
         The cookie to send, or "".
 
     Raises:
-        ConfigurationError: Two places give credentials, or the one that does cannot be read.
+        ConfigurationError: Two places give credentials, or the one that does cannot be read or sent.
     """
-    given = [name for name in CREDENTIALS if os.environ.get(name)]
+    given = [name for name in CREDENTIALS if secret_variable(name)]
     if len(given) > 1:
         raise ConfigurationError(f"credentials must come from one place; got {' and '.join(given)}. Unset all but one")
     name = given[0] if given else ""
-    value = os.environ.get(name, "")
+    value = secret_variable(name) if name else ""
     if name == COOKIE:
         return value
     pod_token = Path(os.environ.get("KF_PIPELINES_SA_TOKEN_PATH") or POD_TOKEN)
@@ -48,7 +49,9 @@ def authenticate(configuration: kfp_server_api.Configuration, way: str) -> str:
     elif way == "in-cluster" and not name and pod_token.exists():
         read = _file_reader(pod_token, "the pod's token")
     elif name == TOKEN:
-        read = value.strip
+
+        def read() -> str:
+            return value
     else:
         return ""
 
@@ -65,13 +68,12 @@ def authenticate(configuration: kfp_server_api.Configuration, way: str) -> str:
 def _file_reader(path: Path, name: str) -> Callable[[], str]:
     def read() -> str:
         try:
-            token = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(
-                f"{name} must be a readable file; got {path}: {error.strerror}. Write it"
-            ) from error
+            token = checked_secret(secret_file(path, name), name)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # The path is not shown: it may be a token, pasted into the wrong variable.
+            raise ConfigurationError(f"{name} must be a readable file; got {error.strerror}. Write it") from None
         if not token:
-            raise ConfigurationError(f"{name} must hold a token; got the empty file {path}. Write it")
+            raise ConfigurationError(f"{name} must hold a token; got an empty file. Write it")
         return token
 
     return read
@@ -98,6 +100,7 @@ def _identity_token_reader(audience: str) -> Callable[[], str]:
             raise ConfigurationError(f"Google credentials must be valid; got {error}. Log in again") from error
         return credentials.token
 
+    check_google_key()
     try:
         # Scopes come afterwards: with them, default() asks the Resource Manager for the project, which nobody needs here.
         source = google.auth.credentials.with_scopes_if_required(google.auth.default()[0], scopes)

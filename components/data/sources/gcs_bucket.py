@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from components.data.sources.bucket import PASSING_STATUS, Found, timeout, unexpected_answer
 from components.data.sources.transfer import hex_of_base64
 from components.errors import ConfigurationError, PermissionDeniedError
+from components.secret_values import check_google_key
 
 if TYPE_CHECKING:
     from google.cloud import storage
@@ -25,6 +26,7 @@ class GcsBucket:
         if self._client is None:
             from google.cloud import storage
 
+            check_google_key()
             self._client = storage.Client()
         return self._client.bucket(self.name)
 

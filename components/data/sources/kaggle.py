@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 
 from components.errors import ConfigurationError
+from components.secret_values import checked_secret, secret_file, secret_variable
 
 ENDPOINT = "https://www.kaggle.com"
 ENDPOINT_VARIABLE = "KAGGLE_API_ENDPOINT"
@@ -46,10 +47,9 @@ def find_credentials() -> KaggleAuth:
     Raises:
         ConfigurationError: There is none, or the file cannot be used. Its content is never shown.
     """
-    environment = os.environ
-    if token := environment.get("KAGGLE_API_TOKEN", "").strip():
+    if token := secret_variable("KAGGLE_API_TOKEN"):
         return KaggleAuth("", token)
-    username, key = (environment.get(name, "").strip() for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"))
+    username, key = (secret_variable(name) for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"))
     if username and key:
         return KaggleAuth(username, key)
     if username or key:
@@ -59,11 +59,11 @@ def find_credentials() -> KaggleAuth:
         for name, parse in (("access_token", _parse_token), ("kaggle.json", _parse_json)):
             path = folder / name
             try:
-                text = path.read_text(encoding="utf-8").strip()
+                text = secret_file(path, str(path))
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except (OSError, ValueError) as error:
-                raise ConfigurationError(f"{path} must be readable; got {type(error).__name__}. {_REMEDY}") from None
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{error}. {_REMEDY}") from None
             return parse(path, text)
     raise ConfigurationError(f"Kaggle's token must be there to fetch from Kaggle; found none. {_REMEDY}")
 
@@ -85,15 +85,15 @@ def _folders() -> list[Path]:
 def _parse_token(path: Path, text: str) -> KaggleAuth:
     if not text:
         raise ConfigurationError(f"{path} must hold a token; got an empty file. {_REMEDY}")
-    return KaggleAuth("", text)
+    return KaggleAuth("", checked_secret(text, str(path)))
 
 
 def _parse_json(path: Path, text: str) -> KaggleAuth:
     try:
         values = json.loads(text)
-        username, key = values["username"], values["key"]
-        if not (isinstance(username, str) and isinstance(key, str) and username and key):
+        username, key = values["username"].strip(), values["key"].strip()
+        if not (username and key):
             raise ValueError
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigurationError(f"{path} must hold username and key as JSON; got something else. {_REMEDY}") from None
-    return KaggleAuth(username, key)
+    return KaggleAuth(checked_secret(username, f"username in {path}"), checked_secret(key, f"key in {path}"))

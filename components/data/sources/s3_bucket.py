@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from components.data.sources.bucket import PASSING_STATUS, Found, timeout, unexpected_answer
 from components.errors import ConfigurationError, PermissionDeniedError
+from components.stores.aws_environment import check_aws_environment
 
 
 class S3Bucket:
@@ -21,6 +22,7 @@ class S3Bucket:
             import boto3
             from botocore.config import Config
 
+            check_aws_environment()
             connect, read = timeout()
             self._made = boto3.session.Session().client(
                 "s3", config=Config(connect_timeout=connect, read_timeout=read, retries={"total_max_attempts": 1})
