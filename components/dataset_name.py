@@ -58,6 +58,11 @@ def local_path(source: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme == "file" else Path(source).expanduser()
 
 
+def object_name(uri: str) -> str:
+    """Return the name of the object or prefix that a `gs://` or `s3://` URI means, its percent-encoding undone."""
+    return unquote(urlsplit(uri).path).lstrip("/")
+
+
 def pinned_digest(source: str) -> str:
     """Return the SHA-256 that a URI ends in as `#sha256=...`, or nothing."""
     fragment = urlsplit(source).fragment if "://" in source else ""
@@ -74,10 +79,18 @@ def redacted(source: str) -> str:
 
 
 def shown(value: str) -> str:
-    """Return a name or source as messages may show it: quoted, short, and without user and password."""
+    """Return a name or source as messages may show it: quoted, short, and without user, password and query."""
     value = re.sub(r"//[^/]*@", "//***@", value)
+    if "://" in value:
+        value = re.sub(r"\?.*", "?***", value, flags=re.DOTALL)
     text = value if len(value) <= 80 else value[:77] + "..."
     return repr(text)
+
+
+def redacted_dataset(dataset: str) -> str:
+    """Return `NAME` or `NAME=SOURCE` with the source redacted: what everything but the fetching step may know."""
+    name, equals, source = dataset.partition("=")
+    return f"{name}={redacted(source)}" if equals else name
 
 
 def _source_problems(name: str, source: str) -> list[str]:
@@ -94,7 +107,9 @@ def _source_problems(name: str, source: str) -> list[str]:
     if "://" not in source:
         return []
     if "\\" in source or " " in source:
-        return [f"source of {name} must be a URL without spaces and backslashes; got {shown(source)}"]
+        return [
+            f"source of {name} must be a URL without spaces and backslashes; got {shown(source)}. Write a space as %20"
+        ]
     if parts.scheme not in SCHEMES:
         return [
             f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {shown(source)}"
@@ -112,6 +127,18 @@ def _source_problems(name: str, source: str) -> list[str]:
         )
     if parts.fragment and not _PIN.fullmatch(parts.fragment):
         problems.append(
-            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{shown(parts.fragment)}"
+            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{shown(parts.fragment)}. Write a #"
+            " in a name as %23"
         )
+    if parts.scheme in ("gs", "s3"):
+        if "?" in source.partition("#")[0]:
+            problems.append(f"source of {name} must have no query; got {shown(source)}. Write a ? in a name as %3F")
+        try:
+            usable = unquote(parts.path, errors="strict").isprintable()
+        except UnicodeDecodeError:
+            usable = False
+        if not usable:
+            problems.append(
+                f"source of {name} must be a percent-encoded name in UTF-8; got {shown(source)}. Correct it"
+            )
     return problems

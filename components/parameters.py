@@ -7,6 +7,7 @@ sends strings, its back end whole floats as integers, and the local runner integ
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -86,6 +87,13 @@ def _text(value: Any) -> str:
     return value.strip()
 
 
+def _weights(value: Any) -> str:
+    text = _text(value)
+    if "://" in text and text.partition("://")[0] not in ("file", "gs", "s3"):
+        raise ValueError("must be a path, gs://bucket/file or s3://bucket/file, or empty")
+    return text
+
+
 def _datasets(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
@@ -123,7 +131,7 @@ _RULES: dict[str, Callable[[Any], Any]] = {
     "search_space": _choice(SPACES),
     "study_root": _text,
     "train_replicates": _integer(1, 20),
-    "train_weights": _text,
+    "train_weights": _weights,
     "seed": _integer(0, 2**31 - 1),
     "promote_champion": _boolean,
     "promote_min_gain": _real(0, 1),
@@ -259,6 +267,10 @@ class RunParameters:
         """Return the values as JSON types."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.values.items()}
 
+    def to_shown(self) -> dict[str, Any]:
+        """Return the values as JSON types without what a source's URL may keep secret: what may be printed and kept."""
+        return shown_parameters(self.to_dict())
+
     @property
     def data(self) -> DataSettings:
         """The part that ingest needs."""
@@ -279,6 +291,24 @@ class RunParameters:
         return {n: self.values.get(prefix + n, self.values.get(n)) for n in names}
 
 
+def shown_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return run parameters with every source redacted.
+
+    A presigned URL's query is a secret: it reaches the step that fetches, and no file, report or text of ours.
+    """
+    from components.dataset_name import redacted_dataset
+
+    return {**parameters, "data_datasets": [redacted_dataset(entry) for entry in parameters["data_datasets"]]}
+
+
+def without_queries(value: Any) -> Any:
+    """Return a value of a parameter, whatever its form, with the query of every URL in it struck out."""
+    if isinstance(value, (list, tuple)):
+        return [without_queries(entry) for entry in value]
+    return re.sub(r"\?[^\s\"',]*", "?***", value) if isinstance(value, str) and "://" in value else value
+
+
 def _shown(value: Any) -> str:
+    value = without_queries(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text[:60]

@@ -27,7 +27,7 @@ class Plan:
         data: `DataSettings` as a struct.
         search: `SearchSettings` as a struct.
         train: `TrainSettings` as a struct.
-        run: `id`, `study_root`, `study_prefix` and all checked `parameters`.
+        run: `id`, `study_root`, `study_prefix` and all checked `parameters`, sources without the queries of their URLs.
     """
 
     datasets: list[dict[str, str]]
@@ -81,7 +81,7 @@ def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
         data=checked.data.to_dict(),
         search=checked.search.to_dict(),
         train=checked.train.to_dict(),
-        run={"id": run_id, "study_root": study_root, "study_prefix": prefix, "parameters": values},
+        run={"id": run_id, "study_root": study_root, "study_prefix": prefix, "parameters": checked.to_shown()},
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import ParameterError
+from components.parameters import without_queries
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The whole way in minutes on a laptop, on the generated sample where no dataset is named.
@@ -56,7 +57,7 @@ def run_parameters(
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name:
-            problems.append(f"--set must be PARAM=VALUE; got {setting!r}")
+            problems.append(f"--set must be PARAM=VALUE; got {without_queries(setting)!r}")
         elif name not in defaults:
             problems.append(f"--set {name} is not a parameter; known are {', '.join(sorted(defaults))}")
         else:

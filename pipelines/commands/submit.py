@@ -52,6 +52,7 @@ def submit_command(
     The pipeline is uploaded where this commit's version of it is not there yet. Run again, nothing is uploaded twice, and
     the run that it started is found as long as that works.
     """
+    from components.parameters import shown_parameters
     from pipelines.kubeflow.connection import connect
     from pipelines.kubeflow.publish import check_size, make_package, publish, require_cluster
     from pipelines.kubeflow.runs import StepTable, require_success, watch
@@ -62,6 +63,7 @@ def submit_command(
     require_cluster(profile)
     parameters = checked_parameters(profile, preset, settings, datasets)
     check_size(parameters)
+    shown = shown_parameters(parameters)
     console = Console(stderr=True, highlight=False)
 
     def say(text: str) -> None:
@@ -80,7 +82,7 @@ def submit_command(
         run = None if again else earlier_run(api, published.experiment_id, run_name, once=bool(name))
         if dry_run:
             say(f"run {run_name}: {'is there already and would be found' if run else 'would be started'}")
-            click.echo(json.dumps({"run": run_name, "version": published.version, "parameters": parameters}, indent=1))
+            click.echo(json.dumps({"run": run_name, "version": published.version, "parameters": shown}, indent=1))
             return
         if run:
             say(f"run {run_name}: is there already, {(run.state or 'pending').lower()}")
@@ -101,7 +103,7 @@ def submit_command(
             "state": run.state,
             "link": link,
             "version": published.version,
-            "parameters": parameters,
+            "parameters": shown,
             "summary": summary,
         }
         if as_json:

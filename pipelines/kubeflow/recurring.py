@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from components.errors import FashionTuningError, ParameterError, TryAgainError
+from components.parameters import without_queries
 from pipelines.kubeflow.connection import Connection, MissingError, equals
 from pipelines.kubeflow.cron import Cron
 from pipelines.kubeflow.publish import Published, runtime_config, versions
@@ -57,7 +58,11 @@ class Wanted:
         parameters = (runtime.parameters if runtime else None) or {}
         for name in sorted({*parameters, *self.parameters}):
             compared.append((name, parameters.get(name), self.parameters.get(name)))  # noqa: PERF401
-        return [f"{name}: {is_value!r} -> {wanted!r}" for name, is_value, wanted in compared if is_value != wanted]
+        return [
+            f"{name}: {without_queries(is_value)!r} -> {without_queries(wanted)!r}"
+            for name, is_value, wanted in compared
+            if is_value != wanted
+        ]
 
 
 def find_schedules(api: Connection, name: str) -> list[Any]:

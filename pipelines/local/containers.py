@@ -159,7 +159,7 @@ def _user(engine: docker.DockerClient, out: Path) -> str:
     # Root's steps run as somebody else, who must be able to write.
     os.umask(0)
     for path in (out, *out.rglob("*")):
-        if not path.is_symlink():
+        if not path.is_symlink() and path != out / "parameters.json":
             path.chmod(0o777 if path.is_dir() else 0o666)
     return f"{USER}:{USER}"
 

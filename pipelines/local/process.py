@@ -10,14 +10,22 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from kfp import components, local
+
+from pipelines.local.redaction import Redacted, secrets_of
+
+LEAVE_SECONDS = 8.0
+"""How long steps may take to save what they have once nobody waits for them any more."""
 
 
 def main(out: Path) -> None:
     """Run `pipeline.yaml` of a run's folder with its `parameters.json`."""
     settings = json.loads((out / "parameters.json").read_text(encoding="utf-8"))
+    secrets = secrets_of(settings["parameters"])
+    sys.stdout, sys.stderr = Redacted(sys.stdout, secrets), Redacted(sys.stderr, secrets)
     options = {"pipeline_root": str(out / "artifacts"), "enable_caching": True, "cache_root": str(out / "cache")}
     if settings["containers"]:
         from pipelines.local.containers import container_runner
@@ -32,15 +40,37 @@ def main(out: Path) -> None:
     pipeline(**settings["parameters"])
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, *, containers: bool) -> None:
     """End this process and all steps when the process that started it is gone, killed without a chance to say so."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    # Steps save what they have and leave within 10 s.
-    os.killpg(0, signal.SIGTERM)
+    if containers:
+        os.kill(os.getpid(), signal.SIGTERM)  # its handler ends the containers
+        return
+    # Steps save what they have and leave; one that is deep in a library's code may not hear it.
+    deadline = time.monotonic() + LEAVE_SECONDS
+    for pid in _steps():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    while _steps() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _steps() -> list[int]:
+    """Return the other processes of this process group."""
+    group, found = os.getpgrp(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError, ValueError):
+            if os.getpgid(int(entry.name)) == group and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+    return found
 
 
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    main(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    in_containers = json.loads((folder / "parameters.json").read_text(encoding="utf-8"))["containers"]
+    watch = threading.Thread(target=_end_with, args=(os.getppid(),), kwargs={"containers": in_containers}, daemon=True)
+    watch.start()
+    main(folder)

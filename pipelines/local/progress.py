@@ -21,15 +21,17 @@ class Progress:
     """A live table on a terminal, one line per change elsewhere.
 
     Args:
-        out: The run's folder, with `events.jsonl` and `studies/`.
+        out: The run's folder, with `events.jsonl`.
+        study_root: Where the run's studies are; only those in a directory are shown.
+        run_id: What their names begin with.
 
     Attributes:
         failed: The events of steps that failed, oldest first.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, study_root: str, run_id: str) -> None:
         self.failed: list[dict[str, Any]] = []
-        self._out = out
+        self._out, self._study_root, self._prefix = out, study_root, f"{run_id}-"
         self._steps: dict[str, dict[str, Any]] = {}
         self._studies: dict[str, str] = {}
         self._read_bytes = 0
@@ -74,17 +76,18 @@ class Progress:
         return [json.loads(line) for line in whole.splitlines()]
 
     def _read_studies(self) -> None:
-        root = self._out / "studies"
-        for spec in sorted(root.glob("*/spec.json")):
+        if "://" in self._study_root:
+            return
+        for spec in sorted(Path(self._study_root).glob(f"{self._prefix}*/spec.json")):
             try:
-                ledger = Study.open(open_store(str(root)), spec.parent.name).ledger()
+                ledger = Study.open(open_store(self._study_root), spec.parent.name).ledger()
             except FashionTuningError:
                 continue  # being written; the next look sees it
             best = ledger.best()
             finished = sum(t.is_finished for t in ledger.trials)
             text = f"{finished} of {ledger.spec['trials']} trials" + (f", best {best.score:.4f}" if best else "")
             if self._studies.get(ledger.name) != text and finished and not self._live:
-                self._say(f"study {ledger.name.removeprefix('local-')}: {text}")
+                self._say(f"study {ledger.name.removeprefix(self._prefix)}: {text}")
             self._studies[ledger.name] = text
 
     def _table(self) -> Table:
@@ -96,5 +99,5 @@ class Progress:
             ended = step["time"] if step["event"] != "started" else time.time()
             table.add_row(name, MARKS[step["event"]], f"{ended - step['began']:.0f}")
         for name, text in self._studies.items():
-            table.add_row(f"study {name.removeprefix('local-')}", text, "")
+            table.add_row(f"study {name.removeprefix(self._prefix)}", text, "")
         return table

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
 from pipelines.presets import PRESETS, default_parameters, run_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
+LOCAL_RUN = "local"
+"""Id of a run that has a study root of its own."""
 STOP_SECONDS = 12.0
 """How long a stopped run may take to save what it has; workers promise 10 s."""
 
@@ -59,15 +62,17 @@ def run_command(
     from pipelines.run_results import show_figures
 
     out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
-    earlier = _earlier_settings(out) if not (preset or datasets or settings) else None
+    first = _earlier_settings(out)
+    earlier = first if not (preset or datasets or settings) else None
     parameters = earlier["parameters"] if earlier else _checked_parameters(preset or "full", datasets, settings, out)
     containers = containers or bool(earlier and earlier["containers"])
+    run_id = _run_id(first, parameters["study_root"], out)
     with _only_run_in(out):
         if earlier is None:
             parameters = _with_sample(parameters, preset or "full", datasets, settings, out)
-        _write_inputs(out, parameters, containers)
+        _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
         started = time.monotonic()
-        _run(out, debug)
+        _run(out, run_id, parameters, debug)
         show_figures(json.loads((out / "summary.json").read_text(encoding="utf-8")))
         click.echo(f"finished in {time.monotonic() - started:.0f} s; report: {out / 'report.html'}")
 
@@ -78,16 +83,31 @@ def _earlier_settings(out: Path) -> dict[str, Any] | None:
         if not path.exists():
             return None
         settings = json.loads(path.read_text(encoding="utf-8"))
-        return {"parameters": settings["parameters"], "containers": settings["containers"]}
+        return {
+            "parameters": settings["parameters"],
+            "containers": settings["containers"],
+            "id": settings.get("id", LOCAL_RUN),
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(
             f"{path} must hold the parameters of the first start; got {error}. Use another --out"
         ) from None
 
 
+def _run_id(first: dict[str, Any] | None, study_root: str, out: Path) -> str:
+    """Return what names a run's studies: the same each time it goes on, another for each run that shares a study root."""
+    if "://" not in study_root and Path(study_root).is_relative_to(out):
+        return LOCAL_RUN
+    known = first["id"] if first and first["parameters"]["study_root"] == study_root else LOCAL_RUN
+    return known if known != LOCAL_RUN else f"{LOCAL_RUN}-{secrets.token_hex(4)}"
+
+
 def _checked_parameters(preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path) -> dict[str, Any]:
     parameters = run_parameters(default_parameters(str(out / "studies")), preset, settings, datasets)
     checked = RunParameters.from_dict(parameters).to_dict()
+    for name in ("study_root", "train_weights"):
+        if checked[name] and "://" not in checked[name]:
+            checked[name] = str(Path(checked[name]).expanduser().absolute())
     for dataset in checked["data_datasets"]:
         if preset != "quickstart" or "=" in dataset:
             check_source(*parse_dataset(dataset), secrets_are_here=True)
@@ -129,22 +149,24 @@ def _only_run_in(out: Path) -> Iterator[None]:
         yield
 
 
-def _write_inputs(out: Path, parameters: dict[str, Any], containers: bool) -> None:
+def _write_inputs(out: Path, settings: dict[str, Any]) -> None:
     from pipelines.compilation import compile_pipeline
     from pipelines.profile import load_profile
 
     if "python3" in str(out):
         raise ParameterError(f"--out must not contain 'python3', which the local runner rewrites; got {out}")
-    if containers:
+    if settings["containers"]:
         from pipelines.local.containers import check_engine
 
         check_engine(out)
     compile_pipeline(out / "pipeline.yaml", load_profile("local"))
-    content = {"parameters": parameters, "containers": containers}
-    (out / "parameters.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path = out / "parameters.json"
+    path.touch()
+    path.chmod(0o600)  # a presigned source has its signature here
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def _environment(out: Path, debug: bool) -> dict[str, str]:
+def _environment(out: Path, run_id: str, debug: bool) -> dict[str, str]:
     from pipelines.images import image_tag
 
     # kfp.local runs two loop iterations at a time, so each process gets half of the machine.
@@ -154,7 +176,7 @@ def _environment(out: Path, debug: bool) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        RUN_ID_VARIABLE: "local",
+        RUN_ID_VARIABLE: run_id,
         EVENTS_VARIABLE: str(out / "events.jsonl"),
         COMMIT_VARIABLE: image_tag(needed=False),
     }
@@ -163,28 +185,32 @@ def _environment(out: Path, debug: bool) -> dict[str, str]:
     return environment | ({"FASHION_TUNING_DEBUG": "1"} if debug else {})
 
 
-def _run(out: Path, debug: bool) -> None:
+def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> None:
     """Start the runner, show its progress, and raise what ended it."""
     from pipelines.local.progress import Progress
+    from pipelines.local.redaction import secrets_of, strike_out_files
 
     events = out / "events.jsonl"
     events.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pipelines.local.process", str(out)]
-    with (out / "run.log").open("ab") as log, Progress(out) as progress:
+    with (
+        (out / "run.log").open("ab") as log,
+        Progress(out, parameters["study_root"], run_id) as progress,
+        _interrupted_once(),
+    ):
         child = subprocess.Popen(  # noqa: S603 - this interpreter with this project's module
             command,
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=_environment(out, debug),
+            env=_environment(out, run_id, debug),
             start_new_session=True,
         )
         try:
-            with _terminated_as_interrupt():
-                # A failed step ends the run at once: kfp.local would finish its siblings first.
-                while child.poll() is None and not progress.failed:
-                    time.sleep(0.5)
-                    progress.update()
+            # A failed step ends the run at once: kfp.local would finish its siblings first.
+            while child.poll() is None and not progress.failed:
+                time.sleep(0.5)
+                progress.update()
             progress.update()
         except KeyboardInterrupt as error:
             code = 128 + (error.args[0] if error.args else signal.SIGINT)
@@ -192,6 +218,7 @@ def _run(out: Path, debug: bool) -> None:
             raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
         finally:
             _stop(child)
+            strike_out_files(out, secrets_of(parameters))
     if progress.failed:
         first = progress.failed[0]
         raise RunEndedError(first["code"], f"{first['step']}: {first['message']} (log: {out / 'run.log'})")
@@ -201,17 +228,21 @@ def _run(out: Path, debug: bool) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the block like Ctrl-C does."""
+def _interrupted_once() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block alike, and let nothing interrupt what must be done at its end."""
+    ending = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(number: int, _frame: Any) -> None:
+        for other in ending:
+            signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in ending}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _stop(child: subprocess.Popen) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from components.dataset_name import KAGGLE, parse_dataset, redacted
+from components.dataset_name import KAGGLE, object_name, parse_dataset, redacted
 from components.errors import ConfigurationError, PermissionDeniedError, UnavailableError
 from components.stores import check_store, open_store
 from pipelines.images import TARGETS, image_name
@@ -203,8 +203,7 @@ def _check_web(name: str, source: str) -> None:
 
 
 def _check_bucket(name: str, source: str) -> None:
-    folder, _, last = source.partition("#")[0].rstrip("/").rpartition("/")
-    # A bucket without a path has nothing to split off.
-    store, prefix = (source, "") if folder in ("gs:/", "s3:/") else (folder, last)
-    if not open_store(store, deadline_seconds=SECONDS).list(prefix):
+    parts = urlsplit(source)
+    folder, _, last = object_name(source).rstrip("/").rpartition("/")
+    if not open_store(f"{parts.scheme}://{parts.netloc}/{folder}", deadline_seconds=SECONDS).list(last):
         raise ConfigurationError(f"source of {name} must exist; got nothing at {redacted(source)}. Check the path")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.data import kaggle
+from components.data.sources import kaggle
 from pipelines.__main__ import run
 from tests.fakes.files import FileServer
 from tests.fakes.kfp_api import FakeKfpApi
@@ -181,7 +181,7 @@ def test_password_of_a_proxy(written, cluster, monkeypatch):
     """A proxy that does not answer is reported without its password."""
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://kubeflow.test")
     monkeypatch.setenv("http_proxy", f"http://user:{SECRET}@127.0.0.1:9")
-    monkeypatch.setattr("pipelines.kfp_client.IN_CLUSTER", "http://kubeflow.test")
+    monkeypatch.setattr("pipelines.kubeflow.connection.IN_CLUSTER", "http://kubeflow.test")
 
     assert 69 == run(["submit", "--cluster", cluster])
     assert SECRET not in written()

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.dataset_name import FASHION_MNIST, local_path
+from components.dataset_name import FASHION_MNIST, local_path, object_name
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _of_objects(uri: str) -> str:
     parts = urlsplit(uri)
     digest, found = hashlib.sha256(), False
     try:
-        for blob in storage.Client().list_blobs(parts.netloc, prefix=parts.path.lstrip("/"), timeout=20):
+        for blob in storage.Client().list_blobs(parts.netloc, prefix=object_name(uri), timeout=20):
             digest.update(f"{blob.name}\0{blob.generation}\n".encode())
             found = True
     except (GoogleAPIError, GoogleAuthError, OSError) as error:

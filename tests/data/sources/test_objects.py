@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from urllib.parse import quote
 
 import pytest
 
@@ -9,6 +10,7 @@ from components.data.sources import objects as bucket_source
 from components.data.sources.cache import RawCache
 from components.data.sources.gcs_bucket import GcsBucket
 from components.data.sources.objects import find_files
+from components.dataset_name import parse_dataset
 from components.errors import (
     ConfigurationError,
     DataError,
@@ -252,3 +254,27 @@ def test_s3(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(ConfigurationError, match="AWS credentials"):
         fetch(tmp_path / "c", "s3://bucket/data/a.zip")
+
+
+@pytest.mark.parametrize("name", ["my shoes", "a#1", "what?", "100%", "a+b&c=d", "schön/é", "%41"])
+def test_names_that_a_uri_must_encode(s3, gcs, tmp_path, name):
+    """An object of any name is found by its percent-encoded URI, on S3 and on Cloud Storage."""
+    archive = products(tmp_path / "p.zip").read_bytes()
+    s3.put_object(Bucket="bucket", Key=f"{name}/{name}.zip", Body=archive)
+    gcs.put("bucket", f"{name}/{name}.zip", archive)
+    encoded = quote(f"{name}/{name}.zip")
+
+    for scheme in ("s3", "gs"):
+        info = run_ingest(f"fashion-products={scheme}://bucket/{encoded}", tmp_path / scheme, cache=tmp_path / "c")
+        assert f"{scheme}://bucket/{encoded}" == info.source
+
+
+@pytest.mark.parametrize(
+    ("source", "remedy"),
+    [("my shoes.zip", "%20"), ("what?.zip", "%3F"), ("a#1.zip", "%23"), ("%ff.zip", "UTF-8"), ("%0a.zip", "UTF-8")],
+)
+def test_names_that_are_not_encoded(source, remedy):
+    """A character that a URI cannot have is refused with the way to write it."""
+    for scheme in ("s3", "gs"):
+        with pytest.raises(ParameterError, match=remedy):
+            parse_dataset(f"shoes={scheme}://bucket/{source}")
