@@ -142,7 +142,8 @@ def _wanted(
     *,
     dry_run: bool,
 ) -> "Wanted":
-    from pipelines.kubeflow.publish import Published, make_package, publish, versions
+    from pipelines.kubeflow.package import make_package
+    from pipelines.kubeflow.publish import Published, publish, versions
     from pipelines.kubeflow.recurring import Wanted
 
     published = publish(api, make_package(scratch, profile), profile.experiment, _say, dry_run=dry_run)

@@ -1,6 +1,7 @@
 """The compiled pipeline as Kubernetes resources, for clusters that take pipelines from git (Argo CD, Flux) and not by upload.
 
-Needs an API server with `--pipelinesStoreKubernetes`. Source:
+Needs an API server with `--pipelinesStoreKubernetes`. What the API shows of the resources has the names and the description
+that `submit` gives and looks for: either way finds what the other one brought. Source:
 https://www.kubeflow.org/docs/components/pipelines/operator-guides/deployment/kubernetes-native-mode/
 """
 
@@ -11,9 +12,11 @@ from typing import Any
 import yaml
 
 from components.errors import ConfigurationError
-from pipelines.images import image_tag
+from pipelines.kubeflow.package import Package, read_package
 
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_MAX_NAME = 253
 
 
 def write_manifest(pipeline: Path, output: Path, namespace: str) -> Path:
@@ -32,40 +35,42 @@ def write_manifest(pipeline: Path, output: Path, namespace: str) -> Path:
     Raises:
         ConfigurationError: The commit does not name a version.
     """
-    documents = list(yaml.safe_load_all(pipeline.read_text(encoding="utf-8")))
+    resources = manifest(read_package(pipeline), namespace)
     output.parent.mkdir(parents=True, exist_ok=True)
-    resources = manifest(documents, namespace, image_tag())
     output.write_text(yaml.safe_dump_all(resources, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
     return output
 
 
-def manifest(documents: list[dict[str, Any]], namespace: str, tag: str) -> list[dict[str, Any]]:
+def manifest(package: Package, namespace: str) -> list[dict[str, Any]]:
     """Return the two resources.
 
     Args:
-        documents: Of the compiled YAML: the pipeline, then its platform part where there is one.
+        package: The compiled pipeline.
         namespace: Of the resources.
-        tag: The commit.
 
     Raises:
-        ConfigurationError: The tag cannot be part of a resource's name.
+        ConfigurationError: The version cannot be part of a resource's name.
     """
-    information = documents[0]["pipelineInfo"]
+    information = package.documents[0]["pipelineInfo"]
     name = information["name"]
-    version = f"{name}-{tag}"
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", version):
-        raise ConfigurationError(f"a version's name must be a DNS label; got {version!r}. Set IMAGE_TAG to a commit")
-    description = {"description": information["description"]} if information.get("description") else {}
-    display_name = information.get("displayName", name)
-    specification = {"displayName": version, **description, "pipelineName": name, "pipelineSpec": documents[0]}
-    if len(documents) > 1:
-        specification["platformSpec"] = documents[1]
+    version = f"{name}-{package.version}"
+    if len(version) > _MAX_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", version):
+        raise ConfigurationError(f"a version's name must be a DNS name; got {version!r}. Set IMAGE_TAG to a commit")
+    about = {"description": information["description"]} if information.get("description") else {}
+    specification = {
+        "displayName": package.version,
+        "description": package.description,
+        "pipelineName": name,
+        "pipelineSpec": package.documents[0],
+    }
+    if len(package.documents) > 1:
+        specification["platformSpec"] = package.documents[1]
     return [
         {
             "apiVersion": API_VERSION,
             "kind": "Pipeline",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {"displayName": display_name, **description},
+            "spec": {"displayName": name, **about},
         },
         {
             "apiVersion": API_VERSION,

@@ -7,6 +7,7 @@ from components.errors import ConfigurationError
 from pipelines.compilation import compile_pipeline
 from pipelines.images import image_tag
 from pipelines.kubeflow.manifest import manifest, write_manifest
+from pipelines.kubeflow.package import Package, read_package
 from pipelines.placement import apply_profile
 from pipelines.profile import load_profile
 
@@ -22,7 +23,7 @@ def _commit(monkeypatch):
 
 
 def test_resources_are_those_of_the_sdk(tmp_path):
-    """For the same pipeline, the resources equal what the SDK itself writes."""
+    """For the same pipeline, the resources equal what the SDK itself writes, but for the version's own description."""
 
     @dsl.component(base_image="x", install_kfp_package=False)
     def plan() -> int:
@@ -35,8 +36,8 @@ def test_resources_are_those_of_the_sdk(tmp_path):
     options = KubernetesManifestOptions(
         pipeline_name="fashion",
         pipeline_display_name="fashion",
-        pipeline_version_name=f"fashion-{COMMIT}",
-        pipeline_version_display_name=f"fashion-{COMMIT}",
+        pipeline_version_name=f"fashion-0.1.0-{COMMIT}",
+        pipeline_version_display_name=f"0.1.0-{COMMIT}",
         namespace="team",
         include_pipeline_manifest=True,
     )
@@ -45,9 +46,11 @@ def test_resources_are_those_of_the_sdk(tmp_path):
         fashion, str(tmp_path / "sdk.yaml"), kubernetes_manifest_format=True, kubernetes_manifest_options=options
     )
 
-    documents = list(yaml.safe_load_all((tmp_path / "plain.yaml").read_text()))
+    package = read_package(tmp_path / "plain.yaml")
+    pipeline, version = yaml.safe_load_all((tmp_path / "sdk.yaml").read_text())
+    version["spec"]["description"] = package.description
 
-    assert list(yaml.safe_load_all((tmp_path / "sdk.yaml").read_text())) == manifest(documents, "team", COMMIT)
+    assert [pipeline, version] == manifest(package, "team")
 
 
 def test_manifest_carries_the_whole_pipeline(tmp_path):
@@ -61,15 +64,16 @@ def test_manifest_carries_the_whole_pipeline(tmp_path):
         version["spec"]["pipelineSpec"],
         version["spec"]["platformSpec"],
     ]
-    assert ("fashion-tuning", f"fashion-tuning-{COMMIT}") == (
+    assert ("fashion-tuning", f"fashion-tuning-0.1.0-{COMMIT}") == (
         pipeline["metadata"]["name"],
         version["metadata"]["name"],
     )
     assert {"kubeflow"} == {resource["metadata"]["namespace"] for resource in (pipeline, version)}
 
 
-@pytest.mark.parametrize("tag", ["Sha256:aa", "sha256:0123", "a" * 60, "v1_0"])
-def test_version_must_be_a_resource_name(tag):
+@pytest.mark.parametrize("tag", ["Sha256:aa", "sha256:0123", "a" * 250, "v1_0"])
+def test_version_must_be_a_resource_name(tag, tmp_path):
     """A tag that Kubernetes would refuse as a name is refused here."""
-    with pytest.raises(ConfigurationError, match="a version's name must be a DNS label"):
-        manifest([{"pipelineInfo": {"name": "fashion-tuning"}}], "kubeflow", tag)
+    package = Package(tmp_path, ({"pipelineInfo": {"name": "fashion-tuning"}},), f"0.1.0-{tag}", "", ())
+    with pytest.raises(ConfigurationError, match="a version's name must be a DNS name"):
+        manifest(package, "kubeflow")
