@@ -90,10 +90,10 @@ def verdicts(summary: dict[str, Any]) -> list[str]:
 
 
 def write_markdown(
-    path: Path, state: str, link: str, summary: dict[str, Any] | None, study_root: str, run_id: str
+    path: Path, state: str, link: str, reach: str, summary: dict[str, Any] | None, study_root: str, run_id: str
 ) -> None:
-    """Append the outcome to a Markdown file, such as CI's job summary."""
-    lines = [f"## Fashion tuning: {(state or 'started').lower()}", "", f"[Run {run_id}]({link})"]
+    """Append the outcome to a Markdown file, such as CI's job summary; a link that needs a port-forward comes with it."""
+    lines = [f"## Fashion tuning: {state}", "", f"[Run {run_id}]({link})" + (f" while `{reach}` runs" if reach else "")]
     if summary:
         lines[-1] += f", [report]({report_link(study_root, run_id)})"
         lines += ["", f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|"]

@@ -54,8 +54,11 @@ def submit_command(
     """
     from components.parameters import shown_parameters
     from pipelines.kubeflow.connection import connect
-    from pipelines.kubeflow.publish import check_size, make_package, publish, require_cluster
-    from pipelines.kubeflow.runs import StepTable, require_success, watch
+    from pipelines.kubeflow.package import make_package
+    from pipelines.kubeflow.publish import check_size, publish, require_cluster
+    from pipelines.kubeflow.runs import StepStates, StepTable, failed_in, require_success, watch
+    from pipelines.kubeflow.states import state_of
+    from pipelines.kubeflow.workflow import WorkflowReader
     from pipelines.profile import load_profile
     from pipelines.run_results import read_summary, require_promoted, show, write_markdown
 
@@ -79,29 +82,32 @@ def submit_command(
         package = make_package(Path(scratch), profile)
         published = publish(api, package, profile.experiment, say, dry_run=dry_run)
         run_name = name or default_name(preset, published.version, parameters)
-        run = None if again else earlier_run(api, published.experiment_id, run_name, once=bool(name))
+        run = None if again else earlier_run(api, published.experiment_id, run_name, say, once=bool(name))
         if dry_run:
             say(f"run {run_name}: {'is there already and would be found' if run else 'would be started'}")
             click.echo(json.dumps({"run": run_name, "version": published.version, "parameters": shown}, indent=1))
             return
         if run:
-            say(f"run {run_name}: is there already, {(run.state or 'pending').lower()}")
+            say(f"run {run_name}: is there already, {state_of(run)}")
         else:
             run = start_run(api, published, run_name, parameters, profile)
             say(f"run {run_name}: started")
-        link = api.link("runs", run.run_id)
-        say(f"see {link}")
+        link, see = api.link("runs", run.run_id), api.see("runs", run.run_id)
+        say(f"see {see}")
         summary = None
         if wait:
+            reader = WorkflowReader(api.workflows, api.context)
             with StepTable(package.steps, console) as table:
-                run = watch(api, run.run_id, table, timeout_minutes * 60)
+                states = StepStates(reader, package.steps, table.say)
+                run = watch(api, run.run_id, table, states, timeout_minutes * 60)
             if run.state == "SUCCEEDED":
                 summary = read_summary(parameters["study_root"], run.run_id, say)
         result = {
             "run_id": run.run_id,
             "name": run_name,
-            "state": run.state,
+            "state": state_of(run).upper(),
             "link": link,
+            "reach": api.reach,
             "version": published.version,
             "parameters": shown,
             "summary": summary,
@@ -111,9 +117,9 @@ def submit_command(
         elif summary:
             show(summary, parameters["study_root"], run.run_id)
         if markdown:
-            write_markdown(markdown, run.state, link, summary, parameters["study_root"], run.run_id)
+            write_markdown(markdown, state_of(run), link, api.reach, summary, parameters["study_root"], run.run_id)
         if wait:
-            require_success(run, package.steps, link)
+            require_success(run, lambda: failed_in(reader, run, package.steps), see)
             if require_promotion:
                 require_promoted(summary)
 
@@ -140,12 +146,17 @@ def runs_named(api: "Connection", experiment_id: str, name: str) -> list[Any]:
     )
 
 
-def earlier_run(api: "Connection", experiment_id: str, name: str, *, once: bool) -> Any | None:
+def earlier_run(
+    api: "Connection", experiment_id: str, name: str, say: Callable[[str], None], *, once: bool
+) -> Any | None:
     """Return the newest run of that name that still works, or with `once` has succeeded; None where there is none."""
-    from pipelines.kubeflow.runs import FINISHED
+    from pipelines.kubeflow.states import can_be_taken_up, is_archived
 
-    over = FINISHED if not once else tuple(state for state in FINISHED if state != "SUCCEEDED")
-    return next((run for run in runs_named(api, experiment_id, name) if run.state not in over), None)
+    runs = runs_named(api, experiment_id, name)
+    for run in runs:
+        if is_archived(run):
+            say(f"run {name}: {run.run_id} is archived, and is not taken up")
+    return next((run for run in runs if can_be_taken_up(run, finished_too=once)), None)
 
 
 def start_run(

@@ -29,16 +29,21 @@ from components.errors import (
     UnavailableError,
 )
 from pipelines.kubeflow.credentials import CREDENTIALS, authenticate
-from pipelines.kubeflow.port_forward import PortForward
+from pipelines.kubeflow.port_forward import SERVICE, PortForward
 
 log = logging.getLogger(__name__)
 
 ENDPOINT, UI_ENDPOINT = "KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT"
 WAYS = ("auto", "url", "in-cluster", "port-forward")
 IN_CLUSTER = "http://ml-pipeline.{}.svc.cluster.local:8888"
+LATER_PORT = 8080
+LATER_UI = f"http://127.0.0.1:{LATER_PORT}"
+"""Where a person finds the UI who opens a port-forward."""
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
 BACKOFF_SECONDS = 0.5
+PATIENCE_SECONDS = 15.0
+"""How long after its first failure a request is sent again."""
 REPEATED = {429, 500, 502, 503, 504}
 """Answers after which a request without an effect of its own is sent again."""
 
@@ -55,6 +60,20 @@ class MissingError(ConfigurationError):
 
 class UnansweredError(UnavailableError):
     """No answer came, so whether the request took effect is not known."""
+
+
+class _Patience(urllib3.Retry):
+    """Repeats a request for `PATIENCE_SECONDS` and not longer, however slowly each failure comes."""
+
+    _deadline = 0.0
+
+    def new(self, **changes: Any) -> "_Patience":
+        other = super().new(**changes)
+        other._deadline = self._deadline or time.monotonic() + PATIENCE_SECONDS
+        return other
+
+    def is_exhausted(self) -> bool:
+        return super().is_exhausted() or time.monotonic() >= self._deadline
 
 
 class _RestClient(kfp_server_api.rest.RESTClientObject):
@@ -110,6 +129,9 @@ class Connection:
         ui: URL of the Kubeflow UI.
         namespace: Of the caller's resources; empty on an installation without namespaces.
         forward: The port-forward this connection goes through, if any.
+        reach: A command that must run for links to the UI to work; "" where they do without.
+        workflows: Namespace of the runs' own pods.
+        context: Of the kubeconfig; empty for the current one.
     """
 
     client: kfp.Client
@@ -117,6 +139,9 @@ class Connection:
     ui: str
     namespace: str = ""
     forward: PortForward | None = None
+    reach: str = ""
+    workflows: str = ""
+    context: str = ""
 
     def call(self, what: str, function: Callable[..., T], **arguments: Any) -> T:
         """Call the API once; every failure becomes one of our errors.
@@ -184,8 +209,13 @@ class Connection:
                 return found
 
     def link(self, kind: str, resource_id: str) -> str:
-        """Return the page of a run, recurring run or pipeline in the Kubeflow UI."""
+        """Return the page of a run, recurring run or pipeline in the Kubeflow UI; see `reach`."""
         return f"{self.ui}/#/{kind}/details/{resource_id}"
+
+    def see(self, kind: str, resource_id: str) -> str:
+        """Return how a person gets to that page: its address, with the command that opens the way to it."""
+        link = self.link(kind, resource_id)
+        return f"{link} while this runs: {self.reach}" if self.reach else link
 
 
 def equals(key: str, value: str) -> str:
@@ -240,6 +270,11 @@ def connect(
         connection = _open(
             _checked_url(ENDPOINT if ENDPOINT in os.environ else "the API's address", endpoint), way, forward
         )
+        if UI_ENDPOINT not in os.environ and way != "url":
+            # A forwarded port ends with the command, and the service's name is known inside the cluster only.
+            chosen = f"--context {context} " if context else ""
+            connection.ui = LATER_UI
+            connection.reach = f"kubectl {chosen}-n {installation} port-forward {SERVICE} {LATER_PORT}:80"
         healthz = connection.call(
             "ask whether the API is healthy", connection.client.healthzs.healthz_service_get_healthz
         )
@@ -247,7 +282,13 @@ def connect(
             raise ConfigurationError(
                 "the cluster profile must name a namespace: this Kubeflow has one per team; got ''. Set it"
             )
+        if not healthz.multi_user and namespace not in ("", installation):
+            raise ConfigurationError(
+                f"the cluster profile's namespace must be {installation}, where this Kubeflow Pipelines has everything; got"
+                f" {namespace}. Correct it, or pass --installation {namespace} where it is installed there"
+            )
         connection.namespace = namespace if healthz.multi_user else ""
+        connection.workflows, connection.context = connection.namespace or installation, context
         yield connection
 
 
@@ -282,7 +323,7 @@ def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
     if proxy and not _is_loopback(address.hostname) and not proxy_bypass(address.hostname):
         configuration.proxy = proxy
     configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
-    configuration.retries = urllib3.Retry(
+    configuration.retries = _Patience(
         total=6,
         connect=4,
         read=3,

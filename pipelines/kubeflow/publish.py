@@ -1,86 +1,20 @@
 """What a run needs on the server: the pipeline, this commit's version of it and an experiment, each exactly once."""
 
-import hashlib
 import json
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.errors import ConfigurationError, ParameterError
-from pipelines.compilation import compile_pipeline
 from pipelines.fashion_tuning import PIPELINE_NAME
-from pipelines.images import ROOT, image_tag
 from pipelines.kubeflow.connection import Connection, equals
+from pipelines.kubeflow.package import Package
+from pipelines.kubeflow.states import is_archived
 from pipelines.profile import ClusterProfile
 
 MAX_PARAMETER_BYTES = 10_000
 """Kubeflow's limit for all parameters of a run together, as JSON; MAX_PARAMETER_BYTES of the API server changes it."""
 WOULD = "would be created"
-
-
-@dataclass(frozen=True)
-class Package:
-    """A compiled pipeline, named so that the same content is uploaded once.
-
-    Attributes:
-        path: The YAML.
-        version: Name of the version: the project's version and the commit.
-        digest: SHA-256 of the content; the order of keys does not matter.
-        steps: Names of the tasks that run a container, in the order of the graph.
-    """
-
-    path: Path
-    version: str
-    digest: str
-    steps: tuple[str, ...]
-
-    @property
-    def description(self) -> str:
-        """Text kept with the version; carries the digest."""
-        return f"fashion-tuning {self.version}, content sha256:{self.digest}"
-
-
-def make_package(directory: Path, profile: ClusterProfile) -> Package:
-    """Compile the pipeline for a cluster and name the result.
-
-    Args:
-        directory: Where to write the YAML.
-        profile: The cluster.
-
-    Raises:
-        ConfigurationError: The files differ from the commit, so that no registry has their images; no commit is known.
-        FashionTuningError: It does not compile.
-    """
-    if image_tag().endswith("-dirty") and profile.image_pull_policy != "Never":
-        raise ConfigurationError(f"the images must be of a commit; got {image_tag()}. Commit, then `make images push`")
-    path = compile_pipeline(directory / "fashion-tuning.yaml", profile)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same documents, ten times as fast
-    documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader))
-    digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode()).hexdigest()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return Package(path, f"{project['version']}-{image_tag()}", digest, _steps(documents[0]))
-
-
-def _steps(spec: dict[str, Any]) -> tuple[str, ...]:
-    found: list[str] = []
-
-    def visit(component: dict[str, Any]) -> None:
-        tasks = component["dag"]["tasks"]
-        order = TopologicalSorter({name: task.get("dependentTasks", []) for name, task in tasks.items()})
-        for name in order.static_order():
-            inner = spec["components"][tasks[name]["componentRef"]["name"]]
-            if "dag" in inner:
-                visit(inner)
-            elif name not in found:
-                found.append(name)
-
-    visit(spec["root"])
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -131,15 +65,21 @@ def publish(
 
 
 def find_pipeline(connection: Connection) -> Any | None:
-    """Return the pipeline on the server, or None."""
-    rows = connection.pages(
-        "look for the pipeline",
-        connection.client.pipelines.pipeline_service_list_pipelines,
-        "pipelines",
-        filter=equals("display_name", PIPELINE_NAME),
-        namespace=connection.namespace,
-    )
-    return rows[0] if rows else None
+    """Return the pipeline on the server, or None.
+
+    Where pipelines are Kubernetes resources, a resource's name is taken whatever is displayed for it.
+    """
+    for key in ("display_name", "name"):
+        rows = connection.pages(
+            "look for the pipeline",
+            connection.client.pipelines.pipeline_service_list_pipelines,
+            "pipelines",
+            filter=equals(key, PIPELINE_NAME),
+            namespace=connection.namespace,
+        )
+        if rows:
+            return rows[0]
+    return None
 
 
 def versions(connection: Connection, pipeline_id: str) -> list[Any]:
@@ -231,6 +171,11 @@ def _ensure_version(
 
 def _ensure_experiment(connection: Connection, name: str, say: Callable[[str], None], *, dry_run: bool) -> str:
     found = find_experiment(connection, name)
+    if found and is_archived(found):
+        raise ConfigurationError(
+            f"experiment {name} must not be archived; got one that is. Restore it in the UI, or name another one in the"
+            " cluster profile"
+        )
     state = "exists" if found else WOULD if dry_run else "created"
     if not found and not dry_run:
         api = connection.client

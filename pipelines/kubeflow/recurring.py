@@ -11,7 +11,7 @@ from components.parameters import without_queries
 from pipelines.kubeflow.connection import Connection, MissingError, equals
 from pipelines.kubeflow.cron import Cron
 from pipelines.kubeflow.publish import Published, runtime_config, versions
-from pipelines.kubeflow.runs import FINISHED
+from pipelines.kubeflow.states import FINISHED, state_of
 from pipelines.profile import ClusterProfile
 
 
@@ -153,7 +153,8 @@ def describe(api: Connection, recurring: Any, zone: ZoneInfo) -> dict[str, Any]:
         "next": times,
         "version": version,
         "link": api.link("recurringrun", recurring.recurring_run_id),
-        "last runs": [f"{run.run_id} {(run.state or '').lower()}" for run in _runs_of(api, recurring)[:3]],
+        "reach": api.reach,
+        "last runs": [f"{run.run_id} {state_of(run)}" for run in _runs_of(api, recurring)[:3]],
     }
 
 

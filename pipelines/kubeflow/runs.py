@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +11,15 @@ from rich.table import Table
 
 from components.errors import DataError, TerminatedError, TryAgainError, UnavailableError
 from pipelines.kubeflow.connection import Connection, MissingError
+from pipelines.kubeflow.states import FINISHED, is_cancelled, state_of
+from pipelines.kubeflow.workflow import UnreadableError, Workflow, WorkflowReader
 
-FINISHED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
-"""States that a run never leaves. The SDK's own wait does not know CANCELED and would wait for ever."""
 POLL_SECONDS = 10.0
 PATIENCE_SECONDS = 900.0
 """How long the API may be away while a run is watched: long enough for a cluster upgrade."""
+STILL_SECONDS = 60.0
+"""How long the server's step states may stay the same before the workflow itself is asked for them."""
+FROZEN = "step states: this server does not show them from 1 MB on"
 
 
 class RunFailedError(DataError):
@@ -52,17 +55,23 @@ class StepTable:
         seconds = time.monotonic() - self._started
         self._console.print(f"[{seconds:7.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
 
-    def update(self, run: Any) -> None:
-        """Show what is new about a run."""
-        states = step_states(run, self._steps)
+    def update(self, run: Any, counts: dict[str, Counter[str]]) -> None:
+        """Show what is new about a run.
+
+        Args:
+            run: As the API shows it.
+            counts: How many tasks of each step are in which state.
+        """
+        states = {step: _shown(counts[step]) for step in self._steps if step in counts}
         for step, text in states.items():
             if self._shown.get(step) != text and not self._live:
                 self.say(f"{step}: {text}")
-        if run.state != self._state and not self._live:
-            self.say(f"run: {(run.state or 'pending').lower()}")
-        self._shown, self._state = states, run.state
+        state = state_of(run)
+        if state != self._state and not self._live:
+            self.say(f"run: {state}")
+        self._shown, self._state = states, state
         if self._live:
-            table = Table(box=None, title=f"run: {(run.state or 'pending').lower()}", title_justify="left")
+            table = Table(box=None, title=f"run: {state}", title_justify="left")
             table.add_column("step", min_width=20)
             table.add_column("state")
             for step, text in states.items():
@@ -70,32 +79,74 @@ class StepTable:
             self._live.update(table)
 
 
-def step_states(run: Any, steps: Sequence[str]) -> dict[str, str]:
-    """Return the state of each step that has begun, for example `1 running, 3 succeeded`, in the order of the graph.
-
-    Args:
-        run: As the API shows it; a step in a loop appears once per iteration.
-        steps: Names of the steps.
-    """
+def step_counts(run: Any) -> dict[str, Counter[str]]:
+    """Return how many tasks of each name are in which state, as the API shows them; one in a loop appears per iteration."""
     counts: dict[str, Counter[str]] = {}
     for task in (run.run_details.task_details if run.run_details else None) or []:
         counts.setdefault(task.display_name, Counter())[(task.state or "pending").lower()] += 1
-    return {
-        step: next(iter(counts[step]))
-        if counts[step].total() == 1
-        else ", ".join(f"{n} {s}" for s, n in sorted(counts[step].items()))
-        for step in steps
-        if step in counts
-    }
+    return counts
 
 
-def watch(connection: Connection, run_id: str, table: StepTable, timeout_seconds: float) -> Any:
+def _shown(counts: Counter[str]) -> str:
+    """Return for example `1 running, 3 succeeded`."""
+    return next(iter(counts)) if counts.total() == 1 else ", ".join(f"{n} {s}" for s, n in sorted(counts.items()))
+
+
+class StepStates:
+    """The states of a run's steps: from the API, or from the workflow once the API cannot read them any more.
+
+    Args:
+        reader: Of the workflow.
+        steps: Names of the steps.
+        say: Gets one line where the states come from elsewhere, or from nowhere.
+    """
+
+    def __init__(self, reader: WorkflowReader, steps: Sequence[str], say: Callable[[str], None]) -> None:
+        self._reader, self._steps, self._say = reader, steps, say
+        self._last: dict[str, Counter[str]] = {}
+        self._since = time.monotonic()
+        self._packed = self._told = False
+
+    def of(self, run: Any) -> dict[str, Counter[str]]:
+        """Return how many tasks of each step are in which state."""
+        counts = step_counts(run)
+        if counts != self._last:
+            self._last, self._since = counts, time.monotonic()
+        still = time.monotonic() - self._since >= STILL_SECONDS
+        wrong = run.state in FINISHED and any(_is_open(counts[step]) for step in self._steps if step in counts)
+        if self._packed or still or wrong:
+            self._since = time.monotonic()
+            return self._from_workflow(run.run_id, wrong) or counts
+        return counts
+
+    def _from_workflow(self, run_id: str, wrong: bool) -> dict[str, Counter[str]] | None:
+        try:
+            workflow = self._reader.read(run_id)
+        except UnreadableError as error:
+            if (wrong or self._packed) and not self._told:
+                self._say(f"{FROZEN}, and the workflow cannot be read from here ({error})")
+                self._told = True
+            return None
+        if not workflow.is_packed:
+            return None
+        if not self._packed:
+            self._say(f"{FROZEN}; they are read from the workflow instead")
+            self._packed = True
+        return workflow.step_states(self._steps)
+
+
+def _is_open(counts: Counter[str]) -> bool:
+    return any(counts[state] for state in ("pending", "running"))
+
+
+def watch(connection: Connection, run_id: str, table: StepTable, states: StepStates, timeout_seconds: float) -> Any:
     """Wait until a run ends, whatever happens to the API meanwhile.
 
     Args:
         connection: To the server.
         run_id: The run.
         table: Gets every state.
+        states: Of the steps.
         timeout_seconds: How long to wait; the run goes on after it.
 
     Returns:
@@ -115,7 +166,7 @@ def watch(connection: Connection, run_id: str, table: StepTable, timeout_seconds
             if away:
                 table.say("the API answers again")
             away = False
-            table.update(run)
+            table.update(run, states.of(run))
             if run.state in FINISHED:
                 return run
         except MissingError as error:
@@ -139,8 +190,28 @@ def watch(connection: Connection, run_id: str, table: StepTable, timeout_seconds
         time.sleep(POLL_SECONDS)
 
 
-def require_success(run: Any, steps: Sequence[str], link: str) -> None:
+def failed_in(reader: WorkflowReader, run: Any, steps: Sequence[str]) -> list[str]:
+    """Return what made a run fail: each failed pod with what it said, or where only the API can be asked, tasks' names."""
+    try:
+        workflow: Workflow | None = reader.read(run.run_id)
+    except UnreadableError:
+        workflow = None
+    if workflow and (nodes := reader.failed_nodes(workflow)):
+        return [str(node) for node in nodes]
+    counts = step_counts(run)
+    failed = [name for name in counts if counts[name]["failed"] or counts[name]["error"]]
+    # A step that fails takes everything around it along: the innermost names come first.
+    drivers = [name for name in failed if name.endswith("-driver")]
+    return [name for name in steps if name in failed] or drivers or failed[:1]
+
+
+def require_success(run: Any, failed: Callable[[], list[str]], see: str) -> None:
     """Raise what a finished run's state means; nothing where it succeeded.
+
+    Args:
+        run: As the API shows it.
+        failed: Returns what made it fail.
+        see: How a person gets to its page.
 
     Raises:
         TerminatedError: Somebody cancelled it.
@@ -148,13 +219,13 @@ def require_success(run: Any, steps: Sequence[str], link: str) -> None:
     """
     if run.state == "SUCCEEDED":
         return
-    if run.state == "CANCELED":
+    if is_cancelled(run):
         raise TerminatedError(
-            f"run {run.run_id} must end by itself; got cancelled. Its finished trials are kept. See {link}"
+            f"run {run.run_id} must end by itself; got cancelled. Its finished trials are kept. See {see}"
         )
-    failed = [step for step, text in step_states(run, steps).items() if "failed" in text or "error" in text]
-    said = f" in {', '.join(failed)}" if failed else ""
+    names = failed()
+    said = f" in {'; '.join(names)}" if names else ""
     reason = f" ({run.error.message})" if run.error and run.error.message else ""
     raise RunFailedError(
-        f"run {run.run_id} must succeed; got {run.state.lower()}{said}{reason}. See the step's log at {link}"
+        f"run {run.run_id} must succeed; got {run.state.lower()}{said}{reason}. See the step's log at {see}"
     )

@@ -8,11 +8,12 @@ from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 
 from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, UnavailableError
 from pipelines.images import TARGETS, image_name
+from pipelines.kubeflow.kubernetes import kubernetes_client
 from pipelines.preflight.findings import Check, Finding
 from pipelines.profile import ClusterProfile, StepSettings
 
@@ -49,21 +50,7 @@ class _Cluster:
 
     @cached_property
     def _api(self) -> client.ApiClient:
-        settings = client.Configuration()
-        try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST") and not self._context:
-                config.load_incluster_config(settings)
-            else:
-                # Read here, because the client reads it once, when it is imported.
-                file = os.environ.get("KUBECONFIG")
-                config.load_kube_config(file, context=self._context or None, client_configuration=settings)
-        except config.ConfigException as error:
-            raise ConfigurationError(
-                f"a kubeconfig must name the cluster; got {' '.join(str(error).split())}. Get one, for example with: gcloud"
-                " container clusters get-credentials NAME"
-            ) from error
-        settings.retries = urllib3.Retry(total=1, backoff_factor=0.2)
-        return client.ApiClient(settings)
+        return kubernetes_client(self._context)
 
     @cached_property
     def _core(self) -> client.CoreV1Api:

@@ -102,6 +102,8 @@ class FakeKfpApi:
         requests: `METHOD path` of every request that arrived, in order.
         script: Frames of the runs to come; each GET of a run shows the next one, the last one stays.
         multi_user: Whether resources belong to namespaces.
+        kubernetes_store: Whether pipelines and versions are Kubernetes resources (`--pipelinesStoreKubernetes`): names are
+            then resources' names, unique for all versions of a namespace, and `apply` makes them as kubectl does.
         token: Bearer token to ask for; empty for none.
         cookie: Cookie to ask for; empty for none.
         login_page: Answer what is not authenticated with a redirect to a page, as an identity proxy does, not with 401.
@@ -109,10 +111,17 @@ class FakeKfpApi:
     """
 
     def __init__(
-        self, *, multi_user: bool = False, token: str = "", cookie: str = "", login_page: bool = False
+        self,
+        *,
+        multi_user: bool = False,
+        token: str = "",
+        cookie: str = "",
+        login_page: bool = False,
+        kubernetes_store: bool = False,
     ) -> None:
+        self.kubernetes_store = kubernetes_store
         self.multi_user, self.token, self.cookie, self.login_page = multi_user, token, cookie, login_page
-        self.namespaces: tuple[str, ...] = ("team",)
+        self.namespaces: tuple[str, ...] = ("team", "kubeflow")
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, dict[str, Any]] = {}
         self.experiments: dict[str, dict[str, Any]] = {}
@@ -191,6 +200,23 @@ class FakeKfpApi:
                 return fault
         return None
 
+    def apply(self, *resources: dict[str, Any]) -> None:
+        """Take Pipeline and PipelineVersion resources as `kubectl apply` brings them, past the API."""
+        for resource in resources:
+            name, spec = resource["metadata"]["name"], resource["spec"]
+            if not re.fullmatch(_DNS_NAME, name):
+                raise ValueError(f"{name} is no resource's name")
+            shown = {"name": name, "display_name": spec.get("displayName") or name, "created_at": self._now()}
+            shown["description"] = spec.get("description", "")
+            if resource["kind"] == "Pipeline":
+                shown |= {"pipeline_id": self._new_id(), "namespace": ""}
+                self.pipelines[shown["pipeline_id"]] = fields_of("V2beta1Pipeline", shown)
+                continue
+            pipeline = next(p for p in self.pipelines.values() if p["name"] == spec["pipelineName"])
+            shown |= {"pipeline_id": pipeline["pipeline_id"], "pipeline_version_id": self._new_id()}
+            shown["pipeline_spec"] = {"pipeline_spec": spec["pipelineSpec"], "platform_spec": spec.get("platformSpec")}
+            self.versions[shown["pipeline_version_id"]] = fields_of("V2beta1PipelineVersion", shown)
+
     def fire(self, recurring_run_id: str, *, script: list[Frame] | None = None) -> str:
         """Let a recurring run start a run now; return the run's id."""
         with self._lock:
@@ -210,6 +236,11 @@ class FakeKfpApi:
         with self._lock:
             self._scripts[run_id] = [(state, {})]
             self._advance(run_id)
+
+    def terminate(self, run_id: str) -> None:
+        """Cancel a run, as somebody does in the UI."""
+        with self._lock:
+            self._terminate_run(run_id, {}, {})
 
     def after_poll(self, number: int, action: Callable[[], None]) -> None:
         """Do something, in a thread of its own, once a run was looked at that many times."""
@@ -271,12 +302,17 @@ class FakeKfpApi:
         name = asked.get("name") or asked.get("display_name")
         if not name:
             raise ApiError(400, "Failed to create a pipeline: pipeline's name cannot be empty")
+        self._check_name(name)
         if any(p["name"] == name and p["namespace"] == namespace for p in self.pipelines.values()):
             raise ApiError(409, f"The name {name} already exist. Please specify a new name")
         made = {"pipeline_id": self._new_id(), "display_name": name, "created_at": self._now(), **asked}
         made |= {"name": name, "namespace": namespace}
         self.pipelines[made["pipeline_id"]] = made
         return made
+
+    def _check_name(self, name: str) -> None:
+        if self.kubernetes_store and not re.fullmatch(_DNS_NAME, name):
+            raise ApiError(400, f"Invalid name {name}: use 'display_name' for human-readable labels")
 
     def _list_versions(self, pipeline_id: str, query: dict) -> dict:
         self._found(self.pipelines, pipeline_id, "Pipeline")
@@ -288,7 +324,11 @@ class FakeKfpApi:
         if pipeline is None:
             raise ApiError(400, "Failed to create a pipeline version")
         name = query.get("name") or "pipeline.yaml"
-        if any(v["pipeline_id"] == pipeline["pipeline_id"] and v["name"] == name for v in self.versions.values()):
+        self._check_name(name)
+        rivals = [
+            v for v in self.versions.values() if self.kubernetes_store or v["pipeline_id"] == pipeline["pipeline_id"]
+        ]
+        if any(v["name"] == name for v in rivals):
             raise ApiError(409, "Failed to create a pipeline version")
         documents = list(yaml.load_all(document, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
         try:
@@ -347,6 +387,7 @@ class FakeKfpApi:
             "storage_state": "AVAILABLE",
         }
         made |= {"state": "PENDING", "scheduled_at": made["created_at"]}
+        made["state_history"] = [{"update_time": made["created_at"], "state": "PENDING"}]
         self.runs[made["run_id"]] = made
         self._scripts[made["run_id"]] = list(script or self.script)
         return made
@@ -390,6 +431,9 @@ class FakeKfpApi:
     def _advance(self, run_id: str) -> None:
         script, run = self._scripts[run_id], self.runs[run_id]
         state, steps = script.pop(0) if len(script) > 1 else script[0]
+        if state != run["state"]:
+            status = fields_of("V2beta1RuntimeStatus", {"update_time": self._now(), "state": state})
+            run["state_history"] = [*run.get("state_history", ()), status]
         run["state"] = state
         if state in FINISHED and run["finished_at"] == NEVER:
             run["finished_at"] = self._now()
@@ -405,7 +449,8 @@ class FakeKfpApi:
 
     def _terminate_run(self, run_id: str, _query: dict, _body: dict) -> dict:
         self._found(self.runs, run_id, "Run")
-        self._scripts[run_id] = [("CANCELING", {}), ("CANCELED", {})]
+        # What a server really does: the controller ends the workflow, and its end is reported as a failure.
+        self._scripts[run_id] = [("CANCELING", {}), ("FAILED", {})]
         return {}
 
     def _list_recurring(self, query: dict) -> dict:
@@ -449,6 +494,8 @@ class FakeKfpApi:
 
 
 _ID = r"([^/:]+)"
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DNS_NAME = rf"{_LABEL}(\.{_LABEL})*"
 _ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     (method, f"/apis/v2beta1/{pattern}", function)
     for method, pattern, function in (

@@ -24,6 +24,7 @@ class FakeKubernetes:
 
     Attributes:
         objects: By path below `/api/v1/namespaces/<namespace>/`, or by full path for everything else.
+        texts: Plain text by full path, such as pods' logs.
         denied: Answer with this status what a path contains, for example `{"/secrets/": 403}`.
         images: `repository:tag` of every image in the registry.
         token: Bearer token to ask for; empty for none.
@@ -36,6 +37,7 @@ class FakeKubernetes:
         self.node = healthy_node("gke-gpu-1")
         self.version: Struct = {"major": "1", "minor": "33", "gitVersion": "v1.33.5-gke.1080000"}
         self.denied: dict[str, int] = {}
+        self.texts: dict[str, str] = {}
         self.images: set[str] = set()
         self.token = ""
         self.stall_seconds = 0.0
@@ -112,9 +114,10 @@ class FakeKubernetes:
                 if fake.stall_seconds:
                     threading.Event().wait(fake.stall_seconds)
                 status, body = fake.answer(self.path.partition("?")[0].rstrip("/"), self.headers)
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                text = fake.texts.get(self.path.partition("?")[0]) if status != 403 else None
+                data = text.encode() if text is not None else json.dumps(body).encode()
+                self.send_response(status if text is None else 200)
+                self.send_header("Content-Type", "application/json" if text is None else "text/plain")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 if self.command != "HEAD":

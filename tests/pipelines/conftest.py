@@ -10,7 +10,7 @@ from tests.fakes.kfp_api import FakeKfpApi
 
 PROFILE = """
 api: http://127.0.0.1:9
-namespace: team
+namespace: kubeflow
 service_account: runner
 registry: registry.test/fashion-tuning
 study_root: gs://bucket/fashion-tuning
@@ -45,18 +45,19 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kubeflow(monkeypatch: pytest.MonkeyPatch, compiled: Path) -> Iterator[FakeKfpApi]:
     """A Kubeflow to submit to, with impatient clients."""
     from pipelines.kubeflow import connection as kfp_client
-    from pipelines.kubeflow import publish
+    from pipelines.kubeflow import package
     from pipelines.kubeflow import runs as waiting
 
     for name in (*CREDENTIALS, "KF_PIPELINES_UI_ENDPOINT", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("IMAGE_TAG", "0123456789ab")
+    monkeypatch.setenv("KUBECONFIG", "/nonexistent")  # workflows are read where somebody says which cluster
     monkeypatch.setenv(
         "GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent"
     )  # or Google's library looks for them on the network
     monkeypatch.setattr(kfp_client, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(publish, "compile_pipeline", lambda output, _: Path(shutil.copy(compiled, output)))
+    monkeypatch.setattr(package, "compile_pipeline", lambda output, _: Path(shutil.copy(compiled, output)))
     with FakeKfpApi() as api:
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", api.url)
         yield api

@@ -6,7 +6,7 @@ import pytest
 from croniter import croniter
 
 from pipelines.__main__ import run
-from pipelines.kubeflow import publish
+from pipelines.kubeflow import package
 from tests.fakes.kfp_api import FakeKfpApi, Fault
 
 WEEKLY = "0 0 3 * * 1"
@@ -102,7 +102,7 @@ def test_it_follows_the_newest_version(kubeflow: FakeKfpApi, cluster: str, monke
     """A new commit moves the schedule; an older checkout does not move it back."""
     schedule(cluster)
     tags = {"now": "ffffffffffff"}
-    monkeypatch.setattr(publish, "image_tag", lambda: tags["now"])
+    monkeypatch.setattr(package, "image_tag", lambda: tags["now"])
     schedule(cluster)
     newest = max(kubeflow.versions.values(), key=lambda version: version["created_at"])
     moved = the_schedule(kubeflow)["pipeline_version_reference"]["pipeline_version_id"]
@@ -328,7 +328,7 @@ def test_with_namespaces_only_the_teams_own_is_touched(kubeflow: FakeKfpApi, clu
     kubeflow.recurring_runs["theirs"] = other
 
     assert 0 == schedule(cluster, "--set", "seed=1")
-    assert ["other", "team"] == sorted(r["namespace"] for r in kubeflow.recurring_runs.values())
+    assert ["kubeflow", "other"] == sorted(r["namespace"] for r in kubeflow.recurring_runs.values())
     assert other == kubeflow.recurring_runs["theirs"]
 
 

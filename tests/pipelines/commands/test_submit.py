@@ -4,9 +4,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import kfp_server_api
 import pytest
 
 from pipelines.__main__ import run
+from pipelines.kubeflow.manifest import manifest
+from pipelines.kubeflow.package import read_package
+from pipelines.kubeflow.states import is_cancelled
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kfp_api import FakeKfpApi, Fault
 
@@ -90,7 +94,7 @@ def test_other_content_of_the_same_commit_is_another_version(
     kubeflow: FakeKfpApi, cluster: str, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two profiles of one commit give two versions, each uploaded once; the order of keys does not matter."""
-    from pipelines.kubeflow import publish
+    from pipelines.kubeflow import package
 
     def other(output: Path, _profile: object) -> Path:
         output.write_text(compiled.read_text().replace("registry.test", "other.test"))
@@ -98,7 +102,7 @@ def test_other_content_of_the_same_commit_is_another_version(
 
     run(["submit", "--cluster", cluster])
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "compile_pipeline", other)
+        patch.setattr(package, "compile_pipeline", other)
         run(["submit", "--cluster", cluster])
         run(["submit", "--cluster", cluster])
     run(["submit", "--cluster", cluster])
@@ -165,7 +169,7 @@ def test_namespaces_are_used_where_there_are_some(kubeflow: FakeKfpApi, cluster:
     codes = [run(["submit", "--cluster", cluster]) for _ in range(2)]
 
     assert [0, 0] == codes
-    assert Counter({"": 1, "team": 1}) == Counter(p["namespace"] for p in kubeflow.pipelines.values())
+    assert Counter({"": 1, "kubeflow": 1}) == Counter(p["namespace"] for p in kubeflow.pipelines.values())
     assert (2, 1, 1, 1) == counts(kubeflow)
 
 
@@ -216,12 +220,97 @@ def test_the_exit_code_is_the_runs_end(
     assert (1 if code else 0) == said.count("ERROR")
 
 
-def test_cancelling_a_run_ends_the_wait(kubeflow: FakeKfpApi, cluster: str) -> None:
-    """The SDK's own wait would go on for ever."""
+def test_a_cancelled_run_ends_with_143(kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture) -> None:
+    """The server ends a cancelled run as failed, with CANCELING before it; JSON and the schedule say canceled as well."""
     kubeflow.script = [("RUNNING", {})]
-    kubeflow.after_poll(3, lambda: kubeflow.play(("CANCELING", {}), ("CANCELED", {})))
+    kubeflow.after_poll(3, lambda: kubeflow.terminate(next(iter(kubeflow.runs))))
 
-    assert 143 == run(["submit", "--cluster", cluster, "--wait"])
+    assert 143 == run(["submit", "--cluster", cluster, "--wait", "--json"])
+    said = capsys.readouterr()
+    assert ["PENDING", "RUNNING", "CANCELING", "FAILED"] == [s["state"] for s in the_run(kubeflow)["state_history"]]
+    assert "CANCELED" == json.loads(said.out)["state"]
+    assert "got cancelled" in said.err.splitlines()[-1]
+
+
+def test_a_run_that_is_being_cancelled_is_not_taken_up(kubeflow: FakeKfpApi, cluster: str) -> None:
+    """It will not come to an end of its own; another one is started."""
+    kubeflow.script = [("RUNNING", {})]
+    run(["submit", "--cluster", cluster])
+    the_run(kubeflow)["state"] = "CANCELING"
+    run(["submit", "--cluster", cluster])
+
+    assert 2 == len(kubeflow.runs)
+
+
+@pytest.mark.parametrize(
+    ("states", "cancelled"),
+    [
+        (["PENDING", "RUNNING", "CANCELING", "FAILED"], True),
+        (["PENDING", "CANCELING", "FAILED"], True),
+        (["PENDING", "RUNNING", "CANCELING", "FAILED", "RUNNING", "FAILED"], False),
+        (["PENDING", "RUNNING", "CANCELING", "FAILED", "RUNNING", "CANCELING", "FAILED"], True),
+        (["PENDING", "RUNNING", "CANCELING", "SUCCEEDED"], False),
+        (["PENDING", "RUNNING", "CANCELED"], True),
+        (["PENDING", "RUNNING", "FAILED"], False),
+        (["FAILED"], False),
+    ],
+)
+def test_what_counts_as_cancelled(states: list[str], cancelled: bool) -> None:
+    """What came last before the end decides: a cancelled run that was repeated has an older CANCELING."""
+    history = [kfp_server_api.V2beta1RuntimeStatus(state=state) for state in states]
+
+    assert cancelled == is_cancelled(kfp_server_api.V2beta1Run(state=states[-1], state_history=history))
+
+
+def test_archived_runs_and_experiments_are_not_taken_up(
+    kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture
+) -> None:
+    """What somebody put away is named: a run is started anew, an experiment must be restored."""
+    kubeflow.script = [("RUNNING", {})]
+    run(["submit", "--cluster", cluster])
+    the_run(kubeflow)["storage_state"] = "ARCHIVED"
+    first = run(["submit", "--cluster", cluster])
+    said = capsys.readouterr().err
+    (experiment,) = kubeflow.experiments.values()
+    experiment["storage_state"] = "ARCHIVED"
+    second = run(["submit", "--cluster", cluster])
+
+    assert (0, 2, 78) == (first, len(kubeflow.runs), second)
+    assert "is archived, and is not taken up" in said
+    assert "experiment fashion-tuning must not be archived" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kubeflow")
+def test_a_wrong_namespace_is_refused(cluster: str, capsys: pytest.CaptureFixture) -> None:
+    """Without namespaces of teams everything is in the installation's own; another one in the profile is a mistake."""
+    path = Path(cluster)
+    path.write_text(path.read_text().replace("namespace: kubeflow", "namespace: kubeflw"))
+
+    assert 78 == run(["submit", "--cluster", cluster, "--dry-run"])
+    assert "namespace must be kubeflow" in capsys.readouterr().err
+    assert 0 == run(["submit", "--cluster", cluster, "--dry-run", "--installation", "kubeflw"])
+
+
+@pytest.mark.parametrize("title", ["", "Fashion tuning: MLP or ResNet18?"])
+def test_what_was_applied_from_git_is_found(kubeflow: FakeKfpApi, cluster: str, compiled: Path, title: str) -> None:
+    """With pipelines as Kubernetes resources, `submit` uses what `compile --manifest` wrote, and an older title's pipeline."""
+    kubeflow.kubernetes_store = True
+    pipeline, version = manifest(read_package(compiled), "kubeflow")
+    pipeline["spec"]["displayName"] = title or pipeline["spec"]["displayName"]
+    kubeflow.apply(pipeline, version)
+    codes = [run(["submit", "--cluster", cluster]) for _ in range(2)]
+
+    assert [0, 0] == codes
+    assert (1, 1, 1, 1) == counts(kubeflow)
+    assert {"GET"} == {request.split()[0] for request in kubeflow.requests if "pipelines" in request}
+
+
+def test_uploads_are_named_as_resources_are(kubeflow: FakeKfpApi, cluster: str) -> None:
+    """On a server that stores pipelines as Kubernetes resources `submit` alone works as well."""
+    kubeflow.kubernetes_store = True
+
+    assert [0, 0] == [run(["submit", "--cluster", cluster]) for _ in range(2)]
+    assert (1, 1, 1, 1) == counts(kubeflow)
 
 
 def test_waiting_ends_in_time_and_finds_the_run_again(
@@ -393,9 +482,9 @@ def test_somebody_else_was_faster(kubeflow: FakeKfpApi, cluster: str, path: str)
 def test_two_submitters_at_once_leave_one_of_everything(kubeflow: FakeKfpApi, compiled: Path) -> None:
     """Pipeline, version and experiment are shared; each has its own run under its own name."""
     from pipelines.kubeflow.connection import connect
-    from pipelines.kubeflow.publish import Package, publish
+    from pipelines.kubeflow.publish import publish
 
-    package = Package(compiled, "0.1.0-0123456789ab", "d" * 64, ())
+    package = read_package(compiled)
     results = []
 
     def work() -> None:
@@ -471,7 +560,7 @@ def test_a_refused_champion_fails_where_that_is_asked_for(tmp_path: Path) -> Non
     refused = json.loads(json.dumps(SUMMARY))
     refused["datasets"]["fashion-mnist"]["champion"]["decision"] = "tie"
     refused["datasets"]["fashion-mnist"]["comparison"]["verdict"] = "<b>|x|</b>"
-    write_markdown(tmp_path / "s.md", "SUCCEEDED", "http://ui", refused, "s3://bucket/p", "1")
+    write_markdown(tmp_path / "s.md", "succeeded", "http://ui", "", refused, "s3://bucket/p", "1")
 
     require_promoted(SUMMARY)
     with pytest.raises(RefusedError, match="fashion-mnist: tie") as error:
@@ -497,9 +586,9 @@ def test_figures_that_cannot_be_read_do_not_fail_the_run(
 def test_the_real_compiler_is_used(kubeflow: FakeKfpApi, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the tests' shortcut the upload is what `compile` writes."""
     from pipelines import compilation
-    from pipelines.kubeflow import publish
+    from pipelines.kubeflow import package
 
-    monkeypatch.setattr(publish, "compile_pipeline", compilation.compile_pipeline)
+    monkeypatch.setattr(package, "compile_pipeline", compilation.compile_pipeline)
 
     assert 0 == run(["submit", "--cluster", cluster])
     (version,) = kubeflow.versions.values()

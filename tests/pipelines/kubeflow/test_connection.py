@@ -338,15 +338,17 @@ def test_a_foreign_namespace_is_a_permission(api: FakeKfpApi) -> None:
 
 
 def test_an_installation_with_namespaces_needs_one(api: FakeKfpApi) -> None:
-    """A profile without a namespace cannot use it; one that has a namespace works on both kinds."""
+    """A profile without a namespace cannot use it; without teams it must be the installation's."""
     api.multi_user = True
     with pytest.raises(ConfigurationError, match="must name a namespace"), connect(api=api.url):
         pass
     with connect(api=api.url, namespace="team") as connection:
         assert "team" == connection.namespace
     api.multi_user = False
-    with connect(api=api.url, namespace="team") as connection:
+    with connect(api=api.url, namespace="kubeflow") as connection:
         assert "" == connection.namespace
+    with pytest.raises(ConfigurationError, match="must be kubeflow"), connect(api=api.url, namespace="team"):
+        pass
 
 
 def test_the_environment_goes_before_the_profile(api: FakeKfpApi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from components.errors import ParameterError
 from components.parameters import RunParameters
 from components.plan import make_plan
 from pipelines.__main__ import run
-from pipelines.presets import default_parameters
 from pipelines.local.redaction import Redacted, secrets_of
+from pipelines.presets import default_parameters
 from tests.fakes.files import FileServer
 
 ROOT = Path(__file__).resolve().parents[3]
