@@ -1,9 +1,12 @@
 """Paths on the command line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from components.errors import StorageError
 
 
 class UserPath(click.Path):
@@ -14,7 +17,21 @@ class UserPath(click.Path):
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Expand, then check as click does."""
-        try:
-            return super().convert(Path(value).expanduser(), parameter, context)
-        except RuntimeError:  # there is no such user
-            return super().convert(value, parameter, context)
+        return super().convert(os.path.expanduser(value), parameter, context)  # noqa: PTH111 - keeps an unknown ~name
+
+
+class OutputFile(UserPath):
+    """A file to write at the end of a command, checked at its beginning: it must not fail after hours of work."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Check that it can be written."""
+        path: Path = super().convert(value, parameter, context)
+        name = parameter.opts[0] if parameter else "the output"
+        place = path if path.exists() else path.parent
+        if not place.exists() or not os.access(place, os.W_OK):
+            reason = "may not be written" if place.exists() else f"there is no folder {place}"
+            raise StorageError(f"{name} must be a file that can be written; got {path}: {reason}. Correct the path")
+        return path

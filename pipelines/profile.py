@@ -163,7 +163,7 @@ def load_profile(name_or_path: str) -> ClusterProfile:
     """
     if name_or_path == LOCAL:
         return ClusterProfile(name=LOCAL)
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if path.suffix not in (".yaml", ".yml"):
         path = PROFILES_DIR / f"{name_or_path}.yaml"
     if not path.is_file():

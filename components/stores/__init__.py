@@ -1,5 +1,6 @@
 """One small interface to a local directory, Google Cloud Storage and S3-compatible stores."""
 
+import os
 import re
 import uuid
 from urllib.parse import unquote, urlsplit
@@ -30,7 +31,7 @@ def open_store(uri: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> Store
     if scheme == "file":
         from components.stores.local import LocalStore
 
-        return LocalStore(unquote(urlsplit(uri).path) if separator else rest)
+        return LocalStore(unquote(urlsplit(uri).path) if separator else os.path.expanduser(rest))  # noqa: PTH111 - keeps an unknown ~name
     bucket, _, prefix = rest.partition("/")
     if scheme not in ("gs", "s3") or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
         shown = re.sub(r"//[^/@]*@", "//***@", uri)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
+from pipelines.paths import UserPath
+
 
 @click.command("compile")
 @click.option("--cluster", default="gke", show_default=True, help="Cluster profile: a name or a YAML file.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("build/fashion-tuning.yaml"), show_default=True)
+@click.option("--output", type=UserPath(), default=Path("build/fashion-tuning.yaml"), show_default=True)
 @click.option("--components", "with_components", is_flag=True, help="Write each step as a reusable YAML as well.")
 @click.option("--manifest", is_flag=True, help="Write it as Kubernetes resources as well, for Argo CD or Flux.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

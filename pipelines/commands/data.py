@@ -9,12 +9,13 @@ import click
 from components.errors import ParameterError
 from components.parameters import DataSettings
 from components.runtime import set_up_logging
+from pipelines.paths import UserPath
 
 DEFAULTS = DataSettings()
 
 
 @click.command("sample-data")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=UserPath(file_okay=False))
 @click.option("--seed", default=0, show_default=True, help="The same seed draws the same files.")
 def sample_data_command(directory: Path, seed: int) -> None:
     """Write the generated sample in the published formats of both datasets."""
@@ -29,7 +30,7 @@ def sample_data_command(directory: Path, seed: int) -> None:
 
 @click.command("ingest")
 @click.argument("dataset", metavar="NAME=SOURCE")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
+@click.option("--out", required=True, type=UserPath(file_okay=False), help="Folder for the results.")
 @click.option("--validation-fraction", default=DEFAULTS.validation_fraction, show_default=True, type=float)
 @click.option("--test-fraction", default=DEFAULTS.test_fraction, show_default=True, type=float)
 @click.option("--min-class-count", default=DEFAULTS.min_class_count, show_default=True, type=int)

@@ -1,15 +1,14 @@
 """What `submit` and `schedule` have in common on the command line."""
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
 
 from components.dataset_name import local_path, parse_dataset
-from components.errors import ParameterError, TerminatedError
+from components.errors import ParameterError
 from components.parameters import RunParameters
+from pipelines.interruption import StoppedError, interrupted_once
 from pipelines.presets import PRESETS, default_parameters, run_parameters
 
 
@@ -84,17 +83,11 @@ def checked_parameters(
     return checked
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as an error does, so that a port-forward ends with it."""
+def terminable() -> AbstractContextManager[None]:
+    """Let Ctrl-C and SIGTERM end the block as an error does, so that a port-forward ends with it."""
 
-    def terminate(_signal: int, _frame: Any) -> None:
-        raise TerminatedError(
-            "the command was asked to stop; a run that it started goes on. The same command finds it again"
-        )
+    def stopped(number: int) -> StoppedError:
+        text = "the command was asked to stop; a run that it started goes on. The same command finds it again"
+        return StoppedError(number, text)
 
-    former = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    return interrupted_once(stopped)

@@ -1,6 +1,7 @@
 """`study show`: the trials of a study, local or in a bucket, finished or not."""
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from components.search.study.study import Study
 from components.search.tables import best_so_far, overview, trials_csv
 from components.search.trial import Ledger, Trial
 from components.stores import open_store
+from pipelines.paths import OutputFile, UserPath
 
 SHOW_SECONDS = 60.0
 """How long a store is asked: somebody is waiting."""
@@ -30,12 +32,8 @@ def study_group() -> None:
 @click.option(
     "--study-root", default="", metavar="URI", help="Where the studies are; not needed if STUDY is a path or URI."
 )
-@click.option(
-    "--plots", type=click.Path(path_type=Path, file_okay=False), help="Also draw the study, as PNG files in here."
-)
-@click.option(
-    "--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False), help="Also write the trials as CSV."
-)
+@click.option("--plots", type=UserPath(file_okay=False), help="Also draw the study, as PNG files in here.")
+@click.option("--csv", "csv_path", type=OutputFile(), help="Also write the trials as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def show_command(
@@ -81,6 +79,7 @@ def find_ledger(study: str, study_root: str = "") -> Ledger:
         ParameterError: A bare name without a root.
         DataError: There is no such study; the error lists those there are.
     """
+    study = os.path.expanduser(study)  # noqa: PTH111 - it may be a URI
     if not study_root:
         if Path(study).is_file():
             return Ledger.load(study)

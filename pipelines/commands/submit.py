@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from pipelines.commands.options import checked_parameters, connection_options, parameter_options, terminable
+from pipelines.paths import OutputFile
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.connection import Connection
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--require-promotion", is_flag=True, help="With --wait: fail where a champion is not this run's model.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-@click.option("--markdown", type=click.Path(path_type=Path), help="Append the outcome to this file.")
+@click.option("--markdown", type=OutputFile(), help="Append the outcome to this file.")
 def submit_command(
     cluster: str,
     way: str,

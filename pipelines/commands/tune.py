@@ -17,6 +17,7 @@ from components.search.study.checkpoints import Checkpoints
 from components.search.study.study import Study
 from components.search.trial import Ledger
 from components.stores import open_store
+from pipelines.paths import UserPath
 from pipelines.presets import default_parameters, run_parameters
 
 UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain")
@@ -26,12 +27,12 @@ UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain"
 @click.command("tune")
 @click.argument("approach", type=click.Choice(("mlp", "resnet18")))
 @click.argument("dataset", metavar="NAME=SOURCE")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
+@click.option("--out", required=True, type=UserPath(file_okay=False), help="Folder for the results.")
 @click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="A run parameter; may be repeated.")
 @click.option(
     "--study",
     "study_dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(file_okay=False),
     help="Folder of a study, for example one on a subset: its best trial is trained, nothing is searched.",
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

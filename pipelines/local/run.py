@@ -22,6 +22,8 @@ from components.errors import ConfigurationError, FashionTuningError, ParameterE
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
+from pipelines.interruption import interrupted_once
+from pipelines.paths import UserPath
 from pipelines.presets import PRESETS, default_parameters, run_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +45,7 @@ class RunEndedError(FashionTuningError):
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Named set of parameters.  [default: full]")
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME=SOURCE", help="Dataset to compare on; repeatable.")
 @click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder of the run; again, it resumes.")
+@click.option("--out", type=UserPath(file_okay=False), help="Folder of the run; again, it resumes.")
 @click.option("--containers", is_flag=True, help="Run each step in its image (docker or a podman socket).")
 @click.option("--debug", is_flag=True, help="Keep tracebacks in run.log.")
 def run_command(
@@ -196,7 +198,7 @@ def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> Non
     with (
         (out / "run.log").open("ab") as log,
         Progress(out, parameters["study_root"], run_id) as progress,
-        _interrupted_once(),
+        interrupted_once(KeyboardInterrupt),
     ):
         child = subprocess.Popen(  # noqa: S603 - this interpreter with this project's module
             command,
@@ -225,24 +227,6 @@ def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> Non
     if child.returncode != 0:
         raise FashionTuningError(f"the runner ended with exit code {child.returncode}; see {out / 'run.log'}")
     _collect(out)
-
-
-@contextmanager
-def _interrupted_once() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the block alike, and let nothing interrupt what must be done at its end."""
-    ending = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(number: int, _frame: Any) -> None:
-        for other in ending:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    before = {number: signal.signal(number, interrupt) for number in ending}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop(child: subprocess.Popen) -> None:

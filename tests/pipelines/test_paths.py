@@ -1,0 +1,84 @@
+"""Paths on the command line: `~` wherever a path may stand, outputs checked before the work."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from components.stores import open_store
+from pipelines.__main__ import main, run
+from pipelines.paths import UserPath
+from pipelines.profile import load_profile
+from tests.pipelines.conftest import PROFILE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def commands(group: click.Group, context: click.Context) -> list[click.Command]:
+    """Every command below a group."""
+    found: list[click.Command] = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found += [command, *(commands(command, context) if isinstance(command, click.Group) else [])]
+    return found
+
+
+def test_every_path_expands_the_home_directory():
+    """No command has a path of click's own kind, which takes `~` for a folder of that name."""
+    plain = [
+        f"{command.name} {parameter.name}"
+        for command in commands(main, click.Context(main))
+        for parameter in command.params
+        if isinstance(parameter.type, click.Path) and not isinstance(parameter.type, UserPath)
+    ]
+
+    assert [] == plain
+
+
+def test_home_in_paths_that_are_no_options(tmp_path, monkeypatch):
+    """Stores, profiles and sources take `~` as well."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "cluster.yaml").write_text(PROFILE)
+    open_store("~/studies").create("a", b"1")
+
+    assert ["studies"] == [path.name for path in tmp_path.iterdir() if path.is_dir()]
+    assert "cluster" == load_profile("~/cluster.yaml").name
+    assert 0 == run(["sample-data", "~/sample"])
+    assert 0 == run(["ingest", "fashion-mnist=~/sample/fashion-mnist", "--out=~/out"])
+    assert (tmp_path / "out" / "train_data" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("path", ["/missing/x.md", "/proc/nothing/x.md", "."])
+def test_outputs_are_checked_before_the_work(path, kubeflow, cluster, capsys):
+    """A result that cannot be written ends the command before the server is asked."""
+    assert run(["submit", "--cluster", cluster, "--wait", "--markdown", path]) in (64, 74)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--markdown" in line
+    assert [] == kubeflow.requests
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_ctrl_c_says_how_to_go_on(times, kubeflow, cluster, monkeypatch):
+    """However often somebody presses it, `submit --wait` ends with 130, one line, and what to do next."""
+    kubeflow.script = [("RUNNING", {})]
+    command = [sys.executable, "-m", "pipelines", "submit", "--cluster", cluster, "--wait"]
+    monkeypatch.setenv("IMAGE_TAG", "0123456789ab")
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+        deadline = time.monotonic() + 60
+        while not kubeflow.runs and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        for _ in range(times):
+            child.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        _, said = child.communicate(timeout=30)
+
+    assert 130 == child.returncode, said
+    errors = [line for line in said.splitlines() if "Traceback" in line or line.startswith("ERROR")]
+    assert 1 == len(errors)
+    assert "The same command finds it again" in errors[0]
