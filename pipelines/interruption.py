@@ -25,7 +25,6 @@ def interrupted_once(error: Callable[[int], BaseException]) -> Iterator[None]:
     Args:
         error: Makes it of the signal's number.
     """
-
     interrupted = False
 
     def interrupt(number: int, _frame: Any) -> None:

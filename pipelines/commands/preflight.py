@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipelines.commands.options import checked_parameters, connection_options, parameter_options
-from pipelines.preflight.findings import Check, Finding, run_checks
+from pipelines.preflight.findings import Check, Outcome, run_checks
 
 if TYPE_CHECKING:
     from pipelines.profile import ClusterProfile
@@ -39,16 +39,12 @@ def preflight_command(
     profile = load_profile(cluster)
     parameters = checked_parameters(profile, preset, settings, datasets)
     connection = {"way": way, "context": context, "installation": installation}
-    names, findings = run_checks(all_checks(profile, parameters, connection))
-    code = max((finding.exit_code for finding in findings), default=0)
+    outcome = run_checks(all_checks(profile, parameters, connection))
     if as_json:
-        rows = [asdict(finding) for finding in findings]
-        click.echo(
-            json.dumps({"cluster": profile.name, "exit_code": code, "checks": names, "findings": rows}, indent=1)
-        )
+        click.echo(json.dumps({"cluster": profile.name, "exit_code": outcome.exit_code, **asdict(outcome)}, indent=1))
     else:
-        show(profile.name, names, findings)
-    context_.exit(code)
+        show(profile.name, outcome)
+    context_.exit(outcome.exit_code)
 
 
 def all_checks(profile: "ClusterProfile", parameters: dict[str, Any], connection: dict[str, str]) -> dict[str, Check]:
@@ -62,15 +58,14 @@ def all_checks(profile: "ClusterProfile", parameters: dict[str, Any], connection
     }
 
 
-def show(cluster: str, names: list[str], findings: list[Finding]) -> None:
-    """Print one table with every finding and its remedy."""
+def show(cluster: str, outcome: Outcome) -> None:
+    """Print one table with every finding and its remedy, and what passed or could not be looked at."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
-    failed = {finding.check for finding in findings}
-    if findings:
+    if findings := outcome.findings:
         table = Table(title=f"Preflight of {cluster}", title_justify="left", show_lines=True)
         for heading in ("", "Check", "Problem", "Remedy"):
             table.add_column(heading, overflow="fold")
@@ -79,5 +74,7 @@ def show(cluster: str, names: list[str], findings: list[Finding]) -> None:
             table.add_row(kind, *(escape(text) for text in (finding.check, finding.problem, finding.remedy)))
         console.print(table)
     errors = sum(finding.exit_code > 0 for finding in findings)
-    passed = ", ".join(name for name in names if name not in failed)
-    console.print(f"{errors} errors, {len(findings) - errors} warnings. Passed: {escape(passed or 'nothing')}")
+    text = f"{errors} errors, {len(findings) - errors} warnings. Passed: {', '.join(outcome.passed) or 'nothing'}"
+    if outcome.unchecked:
+        text += f". Not checked, for a reason above: {', '.join(outcome.unchecked)}"
+    console.print(escape(text))

@@ -10,7 +10,7 @@ import time
 from queue import Empty, Queue
 from typing import Self
 
-from components.errors import ConfigurationError, UnavailableError
+from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class PortForward:
         """Start it, or start it again where it has ended: it does when the pod behind it is replaced.
 
         Raises:
-            ConfigurationError: There is no kubectl.
+            ConfigurationError: There is no kubectl, or nothing of that name.
+            PermissionDeniedError: The caller may not.
             UnavailableError: It does not come up.
         """
         if self._process and self._process.poll() is None:
@@ -84,9 +85,7 @@ class PortForward:
                 return line
         self._stop()
         said = " ".join(heard) or f"nothing in {START_SECONDS:g} s"
-        raise UnavailableError(
-            f"the port-forward to {SERVICE} in {self._namespace} must come up; got: {said}. Check kubectl"
-        )
+        raise _refusal(self._namespace, said.rstrip("."))
 
     def _stop(self) -> None:
         if self._process:
@@ -97,6 +96,18 @@ class PortForward:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def _refusal(namespace: str, said: str) -> FashionTuningError:
+    """Return the error that kubectl's last words mean."""
+    text = f"the port-forward to {SERVICE} in {namespace} must come up; got: {said}"
+    if re.search(r"forbidden", said, re.IGNORECASE):
+        return PermissionDeniedError(f"{text}. Ask for the role fashion-tuning-submitter, or give the API's URL")
+    if re.search(r"NotFound|not found|does not exist", said):
+        return ConfigurationError(f"{text}. Check --installation and --context, or install Kubeflow Pipelines there")
+    if re.search(r"Unauthorized|logged in|credentials", said, re.IGNORECASE):
+        return ConfigurationError(f"{text}. Log in to the cluster again")
+    return UnavailableError(f"{text}. Check the cluster, the network and the kubeconfig's current context")
 
 
 def _collect(process: subprocess.Popen[str], lines: Queue[str]) -> None:

@@ -12,14 +12,17 @@ from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 
 from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, UnavailableError
-from pipelines.images import TARGETS, image_name
+from pipelines.images import ROOT, TARGETS, image_name
 from pipelines.kubeflow.kubernetes import kubernetes_client
 from pipelines.preflight.findings import Check, Finding
 from pipelines.profile import ClusterProfile, StepSettings
 
-TIMEOUT = (2.0, 3.0)
+TIMEOUT = (5.0, 8.0)
 """Seconds to connect, and to wait for an answer."""
 SCALES_FROM_ZERO = "Nothing to do where the pool scales from zero; a node then comes with the first pod"
+ROLE = "Ask for the role fashion-tuning-preflight"
+OUTSIDE = "Nothing to do where the cluster's owner says that it is right; no role of a namespace gives that"
+"""What to do about something that is in no namespace."""
 T = TypeVar("T")
 
 
@@ -30,16 +33,18 @@ class MissingError(ConfigurationError):
 def kubernetes_checks(profile: ClusterProfile, parameters: dict[str, Any], context: str) -> dict[str, Check]:
     """Return the checks of the cluster itself by name."""
     cluster = _Cluster(profile, parameters, context)
-    return {
-        "Kubernetes API": cluster.version,
-        "namespace": cluster.namespace,
-        "service account": cluster.service_account,
-        "secrets": cluster.secrets,
-        "nodes": cluster.nodes,
-        "quota": cluster.quota,
-        "queue": cluster.queue,
-        "pipeline root": cluster.pipeline_root,
+    checks: dict[str, tuple[Check, object]] = {
+        "Kubernetes API": (cluster.version, True),
+        "namespace": (cluster.namespace, True),
+        "service account": (cluster.service_account, profile.service_account),
+        "secrets": (cluster.secrets, profile.secrets or profile.image_pull_secrets),
+        "nodes": (cluster.nodes, True),
+        "quota": (cluster.quota, True),
+        "queue": (cluster.queue, profile.queue),
+        "pipeline root": (cluster.pipeline_root, profile.pipeline_root),
     }
+    # What the profile does not ask for is not looked at, and is not called passed.
+    return {name: check for name, (check, asked) in checks.items() if asked}
 
 
 class _Cluster:
@@ -56,8 +61,8 @@ class _Cluster:
     def _core(self) -> client.CoreV1Api:
         return client.CoreV1Api(self._api)
 
-    def _ask(self, what: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Call the API; every failure becomes one of our errors."""
+    def _ask(self, what: str, function: Callable[..., T], *arguments: Any, right: str = ROLE) -> T:
+        """Call the API; every failure becomes one of our errors, one for a missing right says where to get it."""
         try:
             return function(*arguments, _request_timeout=TIMEOUT)
         except client.ApiException as error:
@@ -66,9 +71,7 @@ class _Cluster:
             if error.status == 401:
                 raise ConfigurationError("the kubeconfig's credentials must be valid; got 401. Log in again") from error
             if error.status == 403:
-                raise PermissionDeniedError(
-                    f"{what} must be readable to you; got 403. Ask for the role fashion-tuning-preflight"
-                ) from error
+                raise PermissionDeniedError(f"{what} must be readable to you; got 403. {right}") from error
             raise UnavailableError(f"{what} must be answered; got status {error.status}. Try again") from error
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
@@ -77,6 +80,13 @@ class _Cluster:
                 f"the Kubernetes API at {self._api.configuration.host} must answer; got {type(reason).__name__}. Check the"
                 " kubeconfig's current context, VPN and proxy"
             ) from error
+
+    @property
+    def _deploy(self) -> str:
+        """What brings the manifests to the cluster; a profile of one's own need not be named as an overlay is."""
+        if (ROOT / "manifests" / "overlays" / self._profile.name).is_dir():
+            return f"make deploy CLUSTER={self._profile.name}"
+        return "Apply the overlay of manifests/overlays that this profile belongs to, see docs/cluster.md"
 
     def version(self) -> Iterator[Finding]:
         """The API answers, and is not older than what the profile asks for."""
@@ -93,9 +103,9 @@ class _Cluster:
         """The namespace is there and stays."""
         name = self._profile.namespace
         try:
-            found = self._ask(f"namespace {name}", self._core.read_namespace, name)
+            found = self._ask(f"namespace {name}", self._core.read_namespace, name, right=OUTSIDE)
         except MissingError as error:
-            yield Finding("namespace", _problem(error), f"make deploy CLUSTER={self._profile.name}")
+            yield Finding("namespace", _problem(error), self._deploy)
             return
         except PermissionDeniedError as error:
             # An account that is confined to the namespace may read everything in it but not itself.
@@ -109,14 +119,12 @@ class _Cluster:
     def service_account(self) -> Iterator[Finding]:
         """The account of the run's pods is there."""
         name = self._profile.service_account
-        if not name:
-            return
         try:
             self._ask(
                 f"service account {name}", self._core.read_namespaced_service_account, name, self._profile.namespace
             )
         except MissingError as error:
-            yield Finding("service account", _problem(error), f"make deploy CLUSTER={self._profile.name}")
+            yield Finding("service account", _problem(error), self._deploy)
 
     def secrets(self) -> Iterator[Finding]:
         """Every secret that a step reads has its keys, none of them empty; the registry's has the right type."""
@@ -149,12 +157,17 @@ class _Cluster:
     def nodes(self) -> Iterator[Finding]:
         """Some node of the pool is ready, tolerated and large enough for each step."""
         try:
-            nodes = self._ask("the list of nodes", self._core.list_node).items
+            nodes = self._ask("the list of nodes", self._core.list_node, right=OUTSIDE).items
         except PermissionDeniedError as error:
             yield Finding.of("nodes", error, warning=True)
+            if self._profile.image_pull_policy == "Never":
+                problem = "the nodes' images must be known, because image_pull_policy is Never; got 403 for the nodes"
+                yield Finding("images", problem, "See on a node with: crictl images", 0)
             return
         selector = self._profile.node_selector
         pool = [node for node in nodes if selector.items() <= (node.metadata.labels or {}).items()]
+        if self._profile.image_pull_policy == "Never":
+            yield from self._not_loaded(pool or nodes)
         if not pool:
             labels = ",".join(f"{key}={value}" for key, value in selector.items())
             problem = f"some node must have the labels {labels}; got none of {len(nodes)}"
@@ -175,8 +188,6 @@ class _Cluster:
             yield Finding("nodes", problem, "See: kubectl describe node", os.EX_UNAVAILABLE)
             return
         yield from self._too_small(ready)
-        if self._profile.image_pull_policy == "Never":
-            yield from self._not_loaded(ready)
 
     def _refused_by(self, node: Any) -> str:
         """Return the first taint of a node that no toleration of the profile covers, "" for none."""
@@ -245,8 +256,6 @@ class _Cluster:
     def queue(self) -> Iterator[Finding]:
         """Kueue's local queue is there and takes pods."""
         name = self._profile.queue
-        if not name:
-            return
         ask = partial(client.CustomObjectsApi(self._api).get_namespaced_custom_object, "kueue.x-k8s.io", "v1beta2")
         try:
             found = self._ask(f"local queue {name}", ask, self._profile.namespace, "localqueues", name)
@@ -264,8 +273,6 @@ class _Cluster:
     def pipeline_root(self) -> Iterator[Finding]:
         """Runs started in the UI keep their artifacts where the profile says."""
         wanted = self._profile.pipeline_root
-        if not wanted:
-            return
         try:
             found = self._ask(
                 "configuration kfp-launcher",
@@ -279,7 +286,7 @@ class _Cluster:
         root = (found.data or {}).get("defaultPipelineRoot", "")
         if root != wanted:
             problem = f"kfp-launcher must name {wanted}, the profile's pipeline_root; got {root or 'nothing'}"
-            yield Finding("pipeline root", problem, f"make deploy CLUSTER={self._profile.name}", 0)
+            yield Finding("pipeline root", problem, self._deploy, 0)
 
 
 def _problem(error: FashionTuningError) -> str:

@@ -16,10 +16,12 @@ from components.stores import check_store, open_store
 from pipelines.images import TARGETS, image_name
 from pipelines.kubeflow.connection import ENDPOINT, connect
 from pipelines.preflight.findings import Check, Finding
-from pipelines.profile import ClusterProfile
+from pipelines.profile import PROFILES_DIR, ClusterProfile
 
-SECONDS = 4.0
-TIMEOUT = 2.0
+SECONDS = 15.0
+"""How long a store is asked."""
+TIMEOUT = 8.0
+"""How long a web server is asked."""
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -81,7 +83,7 @@ def _check_listening(endpoint: str) -> None:
     address = urlsplit(endpoint)
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
-        socket.create_connection((address.hostname or "", port), SECONDS / 2).close()
+        socket.create_connection((address.hostname or "", port), TIMEOUT).close()
     except OSError as error:
         raise UnavailableError(
             f"{endpoint} must answer; got no connection ({error}). Start the port-forward, or pass --connect port-forward"
@@ -127,7 +129,8 @@ def _images(profile: ClusterProfile) -> Iterator[Finding]:
             ) from error
         if answer.status_code == 404:
             problem = f"image {name} must be in the registry; got nothing of that name"
-            yield Finding("images", problem, f"make images push CLUSTER={profile.name}")
+            known = (PROFILES_DIR / f"{profile.name}.yaml").is_file()
+            yield Finding("images", problem, f"make images push CLUSTER={profile.name if known else 'FILE.yaml'}")
         elif answer.status_code in (401, 403):
             # What the nodes may pull is not known here; only what this caller may see.
             problem = f"image {name} must be readable to be checked; got {answer.status_code}"

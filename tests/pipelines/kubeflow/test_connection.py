@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from components.errors import ConfigurationError, PermissionDeniedError, UnavailableError
+from components.errors import ConfigurationError, PermissionDeniedError
 from pipelines.kubeflow import connection as kfp_client
 from pipelines.kubeflow.connection import connect, equals
 from tests.fakes.kfp_api import FakeKfpApi, Fault
@@ -265,7 +265,7 @@ def test_a_port_forward_that_ends_is_started_again(api: FakeKfpApi, kubectl: Pat
 def test_a_port_forward_that_does_not_come_up_says_why(api: FakeKfpApi) -> None:
     """Kubectl's own words are in the error."""
     with (
-        pytest.raises(UnavailableError, match="context gone does not exist"),
+        pytest.raises(ConfigurationError, match="context gone does not exist"),
         connect(way="port-forward", context="gone"),
     ):
         pass

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from components.errors import UnavailableError
 from pipelines.commands.preflight import all_checks, preflight_command, show
 from pipelines.images import TARGETS, image_tag
-from pipelines.preflight.findings import Finding, run_checks
+from pipelines.preflight.findings import Finding, Outcome, run_checks
 from pipelines.profile import Secret, load_profile
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kfp_api import FakeKfpApi
@@ -18,7 +18,7 @@ from tests.fakes.kubernetes_api import FakeKubernetes, healthy_node
 COMMIT = "0123456789ab"
 PARAMETERS = {"study_root": "gs://bucket/studies", "data_datasets": ["fashion-products"]}
 CONNECTION = {"way": "auto", "context": "", "installation": "kubeflow"}
-SECONDS = 5.0
+SECONDS = 15.0
 
 
 class Surroundings:
@@ -49,9 +49,9 @@ class Surroundings:
 
     def findings(self, **options) -> list[Finding]:
         started = time.monotonic()
-        _, found = run_checks(all_checks(self.profile, self.parameters, CONNECTION), **options)
+        self.outcome = run_checks(all_checks(self.profile, self.parameters, CONNECTION), **options)
         self.seconds = time.monotonic() - started
-        return found
+        return self.outcome.findings
 
 
 @pytest.fixture
@@ -395,18 +395,18 @@ def test_command_exits_with_the_gravest_code(cluster, monkeypatch):
     assert {"service account": 78, "Kubeflow Pipelines": 69} == {
         row["check"]: row["exit_code"] for row in report["findings"]
     }
-    assert 13 == len(report["checks"])
+    assert 13 == len({*report["passed"], *report["unchecked"], "service account", "Kubeflow Pipelines"})
 
 
 def test_table_shows_every_finding(capsys):
     """The table has each problem and remedy, brackets and all, and says what passed."""
     findings = [Finding("nodes", "a [b] must be c; got d", "do e"), Finding("store", "f", "g", 0)]
 
-    show("mine", ["nodes", "store", "quota"], findings)
+    show("mine", Outcome(findings, ["quota"], ["secrets"]))
 
     text = capsys.readouterr().out
     assert all(part in text for part in ("a [b] must be c; got d", "do e", "78", "warning"))
-    assert "1 errors, 1 warnings. Passed: quota" in text
+    assert "1 errors, 1 warnings. Passed: quota. Not checked, for a reason above: secrets" in text
 
 
 def test_error_becomes_a_finding():
@@ -426,3 +426,79 @@ def test_secret_as_environment_is_checked_too(cluster):
     cluster.change(secrets=(secret,))
 
     assert ["secret store must exist; got nothing of that name"] == [f.problem for f in cluster.findings()]
+
+
+@pytest.mark.parametrize("breaks", [_no_kubeconfig, _kubernetes_down, _kubernetes_credentials])
+def test_what_could_not_be_looked_at_has_not_passed(cluster, breaks):
+    """Without a cluster one finding speaks for all its checks, and none of them is called passed."""
+    breaks(cluster)
+
+    found = cluster.findings()
+
+    asked = {"Kubernetes API", "namespace", "service account", "secrets", "nodes", "quota", "queue", "pipeline root"}
+    assert asked.isdisjoint(cluster.outcome.passed)
+    assert asked <= {finding.check for finding in found} | set(cluster.outcome.unchecked)
+    assert "store" in cluster.outcome.passed
+
+
+def test_what_the_profile_does_not_ask_for_is_not_called_passed(cluster):
+    """A queue or a pipeline root that nobody set is nothing that could pass."""
+    cluster.change(queue="", pipeline_root="", service_account="", secrets=(), image_pull_secrets=())
+
+    assert [] == cluster.findings()
+    assert {"Kubernetes API", "namespace", "nodes", "quota"} == set(cluster.outcome.passed) & {
+        *("Kubernetes API", "namespace", "service account", "secrets", "nodes", "quota", "queue", "pipeline root")
+    }
+
+
+def test_nodes_that_may_not_be_listed_leave_images_open(cluster):
+    """With its own role only, preflight cannot know what is on the nodes, and asks for no role that it has."""
+    cluster.kubernetes.denied |= {"/api/v1/nodes": 403}
+    _unloaded_images(cluster)
+
+    found = cluster.findings()
+
+    assert [("nodes", 0), ("images", 0)] == [(finding.check, finding.exit_code) for finding in found]
+    assert "images" not in cluster.outcome.passed
+    assert not any("fashion-tuning-preflight" in finding.remedy for finding in found)
+
+
+def test_remedies_for_a_profile_of_ones_own(cluster):
+    """`make deploy` knows overlays by name; another name gets no command that cannot work."""
+    cluster.change(name="our-cluster")
+    _no_account(cluster)
+    _no_image(cluster)
+
+    remedies = [finding.remedy for finding in cluster.findings()]
+
+    assert 2 == len(remedies)
+    assert not any("our-cluster" in remedy for remedy in remedies)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "word"),
+    [
+        (
+            'Error from server (Forbidden): services "ml-pipeline-ui" is forbidden: User "u" cannot get resource',
+            77,
+            "role",
+        ),
+        (
+            'error: error upgrading connection: pods "x" is forbidden: cannot create resource "pods/portforward"',
+            77,
+            "role",
+        ),
+        ('Error from server (NotFound): services "ml-pipeline-ui" not found', 78, "--installation"),
+        ('error: context "gone" does not exist', 78, "--context"),
+        ("error: You must be logged in to the server (Unauthorized)", 78, "Log in"),
+        ("Unable to connect to the server: dial tcp 10.0.0.1:443: i/o timeout", 69, "network"),
+    ],
+)
+def test_what_kubectl_says_has_its_code(said, code, word):
+    """A port-forward that is refused is a permission to ask for, not a service that is down."""
+    from pipelines.kubeflow.port_forward import _refusal
+
+    error = _refusal("kubeflow", said)
+
+    assert code == error.exit_code
+    assert word in str(error).rpartition(". ")[2]
