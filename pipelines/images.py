@@ -56,16 +56,27 @@ def image_tag(*, needed: bool = True) -> str:
 
 
 def find_engine(engine: str = "") -> str:
-    """Return the path of docker or podman.
+    """Return the path of docker or podman; of both, podman's where docker's daemon does not answer.
 
     Raises:
         ConfigurationError: It is not installed.
     """
     wanted = [engine] if engine else ["docker", "podman"]
-    for candidate in wanted:
-        if path := shutil.which(candidate):
-            return path
+    found = [path for candidate in wanted if (path := shutil.which(candidate))]
+    if len(found) > 1 and not _answers(found[0]):
+        return found[1]
+    if found:
+        return found[0]
     raise ConfigurationError(f"a container engine must be installed; got no {' or '.join(wanted)}. Install podman")
+
+
+@cache
+def _answers(docker: str) -> bool:
+    command = [docker, "version", "--format", "{{.Server.Version}}"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def _git(*arguments: str) -> str:

@@ -168,6 +168,19 @@ def test_missing_engine_is_named(monkeypatch):
         image_commands.find_engine()
 
 
+@pytest.mark.parametrize(("daemon", "chosen"), [(0, "docker"), (1, "podman")])
+def test_docker_without_a_daemon_leaves_the_work_to_podman(tmp_path, monkeypatch, daemon, chosen):
+    """A docker command alone builds nothing; podman is taken where it is installed, and docker where nothing else is."""
+    for name in ("docker", "podman"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {daemon}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert str(tmp_path / chosen) == image_commands.find_engine()
+    (tmp_path / "podman").unlink()
+    assert str(tmp_path / "docker") == image_commands.find_engine()
+
+
 def test_dockerfile_uses_the_locks_and_nothing_else():
     """Every lock file is used by the Dockerfile, and every lock that it uses exists."""
     text = (ROOT / "images" / "Dockerfile").read_text()
