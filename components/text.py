@@ -1,9 +1,12 @@
 """Text from outside (class names, run names, errors) made safe and short for people to read, without changing its meaning."""
 
+import functools
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 MAX_LENGTH = 300
+_LONGEST = 10_000
 APPROACH_NAMES = {"mlp": "MLP", "resnet18": "ResNet18"}
 
 
@@ -17,6 +20,56 @@ def clean(value: Any, limit: int = MAX_LENGTH) -> str:
     text = "".join(c if unicodedata.category(c)[0] != "C" or c == "\u200d" else " " for c in str(value))
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def short_names(names: Sequence[str], limit: int) -> list[str]:
+    """Return names cleaned and shortened so that they still differ wherever they did.
+
+    Of a path such as `Home > Clothing > Dresses` its end stays, of other names the beginning, and of those that would look
+    the same the part from where they differ. What cannot be told apart that way gets a number.
+
+    Args:
+        names: Any texts.
+        limit: Most characters of each.
+    """
+    return list(_short_names(tuple(names), limit))
+
+
+@functools.lru_cache(maxsize=32)
+def _short_names(names: tuple[str, ...], limit: int) -> tuple[str, ...]:
+    whole = {name: clean(name, _LONGEST) for name in names}
+    shown = {name: text if len(text) <= limit else _shortened(text, limit) for name, text in whole.items()}
+    for same in _alike(shown):
+        letters = enumerate(zip(*(whole[name] for name in same), strict=False))
+        common = next((place for place, found in letters if len(set(found)) > 1), 0)
+        for name in same:
+            if len(whole[name]) > limit:
+                shown[name] = clean("…" + whole[name][max(0, common - limit // 3) :], limit)
+    taken = set(shown.values())
+    for same in _alike(shown):
+        for number, name in enumerate(sorted(same)[1:], 2):
+            while (text := f"{shown[name][: limit - 2 - len(str(number))].rstrip('…')}… {number}") in taken:
+                number += len(same)
+            taken.add(text)
+            shown[name] = text
+    return tuple(shown[name] for name in names)
+
+
+def _alike(shown: dict[str, str]) -> list[list[str]]:
+    """Return the names that are shown as the same text."""
+    found: dict[str, list[str]] = {}
+    for name, text in shown.items():
+        found.setdefault(text, []).append(name)
+    return [same for same in found.values() if len(same) > 1]
+
+
+def _shortened(text: str, limit: int) -> str:
+    for separator in (" > ", "/", " | "):
+        parts = text.split(separator)
+        for first in range(1, len(parts)):
+            if len(end := "…" + separator + separator.join(parts[first:])) <= limit:
+                return end
+    return text[: limit - 1] + "…"
 
 
 def markdown_text(value: Any) -> str:

@@ -23,8 +23,9 @@ def settle_contradictions(
     """
     settled, held_back = labels.copy(), np.zeros(len(labels), bool)
     order = np.argsort(groups.numbers, kind="stable")
-    members = np.split(order, np.cumsum(groups.sizes)[:-1])
-    contradictory = [m for m in (members[g] for g in np.flatnonzero(groups.sizes > 1)) if len(set(labels[m])) > 1]
+    ends = np.cumsum(groups.sizes)
+    shared = (order[ends[g] - groups.sizes[g] : ends[g]] for g in np.flatnonzero(groups.sizes > 1))
+    contradictory = [members for members in shared if len(set(labels[members])) > 1]
     for group in contradictory:
         held_back[group] = True
         values, counts = np.unique(labels[group], return_counts=True)
@@ -48,9 +49,9 @@ def fold_rare(
         New labels (N,) int64, new classes in the old order with `other` last, and the folded classes with their counts.
     """
     counts = np.bincount(labels, minlength=len(classes))
-    rare = [k for k in range(len(classes)) if 0 < counts[k] < min_count and classes[k] != OTHER]
+    rare = {k for k in range(len(classes)) if 0 < counts[k] < min_count and classes[k] != OTHER}
     kept = [k for k in range(len(classes)) if counts[k] and k not in rare and (classes[k] != OTHER or not rare)]
     names = [classes[k] for k in kept] + ([OTHER] if rare else [])
     number = np.full(len(classes), len(names) - 1)
     number[kept] = np.arange(len(kept))
-    return number[labels].astype(np.int64), tuple(names), {classes[k]: int(counts[k]) for k in rare}
+    return number[labels].astype(np.int64), tuple(names), {classes[k]: int(counts[k]) for k in sorted(rare)}

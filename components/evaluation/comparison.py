@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 from scipy.special import bdtr
 
 from components.errors import DataError
 from components.evaluation.evaluate import Evaluation
-from components.evaluation.metrics import class_scores, confusion_matrix, mean_over_present, scores_from_counts
+from components.evaluation.metrics import class_scores, mean_over_present, scores_from_counts
 from components.evaluation.resampling import (
     Outcomes,
     accuracy_difference_interval,
@@ -108,21 +109,26 @@ def macro_f1_difference(
         groups: (N,) int64, equal for identical images.
         num_classes: K.
     """
-    names = np.eye(num_classes)
 
-    def macro_f1(counts: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        support, hits = counts @ names[label], counts @ (names[label] * (label == prediction)[:, None])
-        return mean_over_present(scores_from_counts(hits, support, counts @ names[prediction])["f1"], support)
+    def indicator(classes: np.ndarray, weights: np.ndarray | None = None) -> sparse.csr_array:
+        weights = np.ones(len(classes)) if weights is None else weights.astype(np.float64)
+        return sparse.csr_array((weights, (np.arange(len(classes)), classes)), (len(classes), num_classes))
 
     def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
         cells, outcomes = np.unique((labels * num_classes + one) * num_classes + other, return_inverse=True)
-        label, first_told, second_told = np.unravel_index(cells, (num_classes,) * 3)
-        counts = Outcomes.count(outcomes, groups, len(cells)).resample(0, F1_RESAMPLES)
-        values = macro_f1(counts, label, first_told) - macro_f1(counts, label, second_told)
-        return percentile_interval(values, point(one) - point(other))
+        label, *told = np.unravel_index(cells, (num_classes,) * 3)
+        true = indicator(label)
+        counted = [(indicator(label, label == answer), indicator(answer)) for answer in told]
+        values = []
+        for counts in Outcomes.count(outcomes, groups, len(cells)).resamples(0, F1_RESAMPLES):
+            support = counts @ true
+            scores = [scores_from_counts(counts @ hits, support, counts @ answers) for hits, answers in counted]
+            ours, theirs = (mean_over_present(found["f1"], support) for found in scores)
+            values.append(ours - theirs)
+        return percentile_interval(np.concatenate(values), point(one) - point(other))
 
     def point(predictions: np.ndarray) -> float:
-        scores = class_scores(confusion_matrix(labels, predictions, num_classes))
+        scores = class_scores(labels, predictions, num_classes)
         return float(mean_over_present(scores["f1"], scores["support"]))
 
     return point(first) - point(second), swap_symmetric(interval, first, second)

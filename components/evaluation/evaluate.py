@@ -1,7 +1,9 @@
 """The evaluate step's work: an exported model and held-out images become figures and predictions on disk."""
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +14,7 @@ from components.data.contract import TestData
 from components.errors import DataError
 from components.evaluation import metrics
 from components.evaluation.inference import OnnxModel, hardware
+from components.evaluation.metrics import Answers
 from components.evaluation.model_card import model_card
 from components.evaluation.resampling import accuracy_interval
 from components.search.trial import Ledger
@@ -24,6 +27,10 @@ EVALUATION_FILE, PREDICTIONS_FILE, STUDY_FILE, CARD_FILE = (
 )
 
 
+MAX_PROBABILITIES = 64_000_000
+"""Probabilities that an evaluation keeps beside its answers: 256 MB of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """One approach on one dataset's held-out images.
@@ -31,14 +38,14 @@ class Evaluation:
     Attributes:
         record: Content of `evaluation.json`: `dataset`, `approach`, `classes`, `scores`, `accuracy_ci95`, `replicates`,
             `latency`, `model_bytes`, `model` (the whole `model.json`), `data` (the whole `dataset.json`), `mistakes`.
-        probabilities: (N, K) float32.
+        answers: Of N images.
         labels: (N,) int64.
         groups: (N,) int64; identical images share a number.
         ledger: The study behind the model, where it travelled along.
     """
 
     record: dict[str, Any]
-    probabilities: np.ndarray
+    answers: Answers
     labels: np.ndarray
     groups: np.ndarray
     ledger: Ledger | None = None
@@ -61,17 +68,25 @@ class Evaluation:
     @property
     def predictions(self) -> np.ndarray:
         """(N,) int64; the most probable class."""
-        return self.probabilities.argmax(axis=1)
+        return self.answers.predictions
 
     @property
     def correct(self) -> np.ndarray:
         """(N,) bool."""
         return self.predictions == self.labels
 
-    def save(self, directory: Path) -> None:
-        """Write the directory; `evaluation.json` comes last, so that a half-written one is recognised."""
+    def save(self, directory: Path, probabilities: np.ndarray | None = None) -> None:
+        """Write the directory; `evaluation.json` comes last, so that a half-written one is recognised.
+
+        Args:
+            directory: Made where it is missing.
+            probabilities: (N, K) float32 to keep beside the answers.
+        """
         directory.mkdir(parents=True, exist_ok=True)
-        np.savez(directory / PREDICTIONS_FILE, probabilities=self.probabilities, labels=self.labels, groups=self.groups)
+        arrays = {"labels": self.labels, "groups": self.groups, **vars(self.answers)}
+        if probabilities is not None:
+            arrays["probabilities"] = probabilities
+        np.savez(directory / PREDICTIONS_FILE, **arrays)
         (directory / CARD_FILE).write_text(model_card(self.record), encoding="utf-8")
         text = json.dumps(self.record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (directory / EVALUATION_FILE).write_text(text + "\n", encoding="utf-8")
@@ -83,12 +98,14 @@ class Evaluation:
         try:
             record = json.loads((directory / EVALUATION_FILE).read_text(encoding="utf-8"))
             with np.load(directory / PREDICTIONS_FILE, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ("probabilities", "labels", "groups")}
+                answers = Answers(**{field.name: arrays[field.name] for field in dataclasses.fields(Answers)})
+                found = {name: arrays[name] for name in ("labels", "groups")}
             record["dataset"], record["approach"], record["scores"]["accuracy"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{directory} must be an evaluation; got {error}. Run the evaluate step again") from error
         study = directory / STUDY_FILE
-        return cls(record=record, ledger=Ledger.load(study) if study.exists() else None, **found)
+        ledger = Ledger.load(study) if study.exists() else None
+        return cls(record=record, answers=answers, ledger=ledger, **found)
 
 
 def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path | str) -> Evaluation:
@@ -117,16 +134,16 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
             f" {len(model['classes'])} others. Evaluate it on the data it was trained for"
         )
     onnx = OnnxModel(model_dir / "model.onnx")
-    probabilities = onnx.predict(data.images, len(classes))
-    correct = probabilities.argmax(axis=1) == data.labels
+    kept: list[np.ndarray] | None = [] if len(data.labels) * len(classes) <= MAX_PROBABILITIES else None
+    answers = Answers.of(_keeping(onnx.batches(data.images, len(classes)), kept), data.labels)
     record = {
         "schema": 1,
         "dataset": data.info.name,
         "approach": model["approach"],
         "classes": classes,
-        "scores": metrics.score(probabilities, data.labels, classes),
-        "accuracy_ci95": list(accuracy_interval(correct, data.groups)),
-        "replicates": _replicates(model_dir, model, data, probabilities),
+        "scores": metrics.score(answers, data.labels, classes),
+        "accuracy_ci95": list(accuracy_interval(answers.predictions == data.labels, data.groups)),
+        "replicates": _replicates(model_dir, model, data, answers),
         "latency": {
             "batch_1": onnx.latency(data.images, 1),
             "batch_256": onnx.latency(data.images, 256),
@@ -135,7 +152,7 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
         "model_bytes": (model_dir / "model.onnx").stat().st_size,
         "model": model,
         "data": json.loads((Path(test_dir) / "dataset.json").read_text(encoding="utf-8")),
-        "mistakes": metrics.confident_mistakes(probabilities, data.labels, data.groups),
+        "mistakes": metrics.confident_mistakes(answers, data.labels, data.groups),
     }
     evaluation_dir.mkdir(parents=True, exist_ok=True)
     ledger = None
@@ -143,10 +160,21 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
         ledger = Ledger.load(model_dir / STUDY_FILE)
         shutil.copyfile(model_dir / STUDY_FILE, evaluation_dir / STUDY_FILE)
     found = Evaluation(
-        record=record, probabilities=probabilities, labels=data.labels, groups=data.groups, ledger=ledger
+        record=record,
+        answers=answers,
+        labels=data.labels,
+        groups=data.groups,
+        ledger=ledger,
     )
-    found.save(evaluation_dir)
+    found.save(evaluation_dir, None if kept is None else np.concatenate(kept))
     return found
+
+
+def _keeping(batches: Iterable[np.ndarray], kept: list[np.ndarray] | None) -> Iterator[np.ndarray]:
+    for batch in batches:
+        if kept is not None:
+            kept.append(batch)
+        yield batch
 
 
 def load_model_description(model_dir: Path) -> dict[str, Any]:
@@ -161,24 +189,26 @@ def load_model_description(model_dir: Path) -> dict[str, Any]:
     return model
 
 
-def _replicates(
-    model_dir: Path, model: dict[str, Any], data: TestData, probabilities: np.ndarray
-) -> list[dict[str, Any]]:
+def _replicates(model_dir: Path, model: dict[str, Any], data: TestData, answers: Answers) -> list[dict[str, Any]]:
     """Score every replicate's ONNX, so that the spread over seeds is one of test figures.
 
-    One of them is `model.onnx` itself, whose `probabilities` are known.
+    One of them is `model.onnx` itself, whose `answers` are known.
     """
     described = {int(row["seed"]): row for row in model.get("replicates", ()) if "seed" in row}
     classes, chosen, rows = list(data.info.classes), (model_dir / "model.onnx").read_bytes(), []
     for path in sorted((model_dir / "replicates").glob("*.onnx"), key=lambda p: int(p.stem)):
         seed, content = int(path.stem), path.read_bytes()
-        told = probabilities if content == chosen else OnnxModel(path).predict(data.images, len(classes))
-        found = metrics.score(told, data.labels, classes)
+        told = answers.predictions
+        if content != chosen:
+            told = np.concatenate(
+                [batch.argmax(axis=1) for batch in OnnxModel(path).batches(data.images, len(classes))]
+            )
+        scores = metrics.class_scores(data.labels, told, len(classes))
         rows.append(
             {
                 "seed": seed,
-                "accuracy": found["accuracy"],
-                "macro_f1": found["macro_f1"],
+                "accuracy": float(np.mean(told == data.labels)),
+                "macro_f1": float(metrics.mean_over_present(scores["f1"], scores["support"])),
                 "validation_accuracy": described.get(seed, {}).get("validation_accuracy"),
             }
         )

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +57,24 @@ class OnnxModel:
         Raises:
             DataError: The model does not take these images, or does not give K finite probabilities per image.
         """
-        parts = [self._run(images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE)]
-        probabilities = np.concatenate(parts) if parts else np.zeros((0, num_classes), np.float32)
-        if probabilities.shape != (len(images), num_classes):
-            raise DataError(
-                f"{self.path} must give {num_classes} probabilities per image; got {probabilities.shape}."
-                " Evaluate it on the data it was trained for"
-            )
-        sums = probabilities.sum(axis=1)
-        if not np.isfinite(probabilities).all() or (probabilities < 0).any() or (np.abs(sums - 1) > 1e-3).any():
-            raise DataError(f"{self.path} must give finite probabilities that sum to 1; it did not. Export it again")
-        return probabilities
+        return np.concatenate([np.zeros((0, num_classes), np.float32), *self.batches(images, num_classes)])
+
+    def batches(self, images: np.ndarray, num_classes: int) -> Iterator[np.ndarray]:
+        """Yield what `predict` returns, (n, K) float32 at a time."""
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
+            probabilities = self._run(batch)
+            if probabilities.shape != (len(batch), num_classes):
+                raise DataError(
+                    f"{self.path} must give {num_classes} probabilities per image; got {probabilities.shape}."
+                    " Evaluate it on the data it was trained for"
+                )
+            sums = probabilities.sum(axis=1)
+            if not np.isfinite(probabilities).all() or (probabilities < 0).any() or (np.abs(sums - 1) > 1e-3).any():
+                raise DataError(
+                    f"{self.path} must give finite probabilities that sum to 1; it did not. Export it again"
+                )
+            yield probabilities
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:

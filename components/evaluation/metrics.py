@@ -1,7 +1,8 @@
 """Figures of one model on held-out examples: plain functions of probabilities and labels, nothing else."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,9 +12,72 @@ CALIBRATION_BINS = 15
 
 NUM_MISTAKES = 24
 
+_BIN_SHIFT = np.uint32(12)  # leaves sign, exponent and 11 bits: probabilities that differ by 0.05 % are told apart
+_NUM_BINS = (0x3F800000 >> 12) + 2  # of 0 to 1, and a little more for sums that are not exact
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count examples by true class (row) and predicted class (column).
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What is kept of a model's probabilities: a few numbers an image, whatever the number of classes.
+
+    Attributes:
+        predictions: (N,) int64; the most probable class, on a tie the first.
+        confidence: (N,) float32; its probability.
+        truth: (N,) float32; the probability of the true class.
+        ranks: (N,) int64; how many classes come before the true one.
+        scores: (B, 2) int64; all N x K probabilities counted by size, those of wrong and of true classes; see `_bins`.
+    """
+
+    predictions: np.ndarray
+    confidence: np.ndarray
+    truth: np.ndarray
+    ranks: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, batches: Iterable[np.ndarray], labels: np.ndarray) -> Self:
+        """Reduce probabilities, one batch in memory at a time.
+
+        Args:
+            batches: (n, K) float32 each, rows sum to 1; together N rows.
+            labels: (N,) int64, 0..K-1.
+        """
+        counts = np.zeros((_NUM_BINS, 2), np.int64)
+        columns: list[list[np.ndarray]] = [[], [], [], []]
+        start = 0
+        for batch in batches:
+            batch = np.asarray(batch, np.float32)
+            own_labels = labels[start : start + len(batch), None]
+            own = np.take_along_axis(batch, own_labels, axis=1)
+            tied_before = (batch == own) & (np.arange(batch.shape[1]) < own_labels)
+            ranks = np.count_nonzero(batch > own, axis=1) + np.count_nonzero(tied_before, axis=1)
+            counts[:, 0] += np.bincount(_bins(batch.ravel()), minlength=_NUM_BINS)
+            true = np.bincount(_bins(own.ravel()), minlength=_NUM_BINS)
+            counts[:, 0] -= true
+            counts[:, 1] += true
+            for column, values in zip(
+                columns, (batch.argmax(axis=1), batch.max(axis=1), own[:, 0], ranks), strict=True
+            ):
+                column.append(values)
+            start += len(batch)
+        empty = np.zeros(0, np.float32)
+        predictions, confidence, truth, ranks = (np.concatenate([empty, *column]) for column in columns)
+        return cls(
+            predictions=predictions.astype(np.int64),
+            confidence=confidence,
+            truth=truth,
+            ranks=ranks.astype(np.int64),
+            scores=counts,
+        )
+
+
+def _bins(probabilities: np.ndarray) -> np.ndarray:
+    """Return the bin of each probability: the leading bits of its float, so that small ones are told apart as well."""
+    return np.maximum(probabilities, 0).view(np.uint32) >> _BIN_SHIFT
+
+
+def confusion_counts(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count examples by true and predicted class, the pairs that occur.
 
     Args:
         labels: (N,) int64, 0..K-1.
@@ -21,23 +85,27 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
         num_classes: K.
 
     Returns:
-        (K, K) int64.
+        (P, 3) int64: true class, predicted class, count; ordered by the first two.
     """
-    cells = labels.astype(np.int64) * num_classes + predictions
-    return np.bincount(cells, minlength=num_classes * num_classes).reshape(num_classes, num_classes)
+    pairs, counts = np.unique(labels.astype(np.int64) * num_classes + predictions, return_counts=True)
+    return np.stack([*np.divmod(pairs, num_classes), counts], axis=1)
 
 
-def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Return precision, recall, F1 and support per class; works on a stack of matrices as well.
+def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
+    """Return precision, recall, F1 and support per class, each (K,).
 
     Args:
-        confusion: (..., K, K) counts, rows true, columns predicted.
+        labels: (N,) int64, 0..K-1.
+        predictions: (N,) int64, 0..K-1.
+        num_classes: K.
 
     Returns:
-        Arrays (..., K). A ratio without a denominator is 0, as in scikit-learn's `zero_division=0`.
+        Arrays (K,). A ratio without a denominator is 0, as in scikit-learn's `zero_division=0`.
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    return scores_from_counts(hits, confusion.sum(axis=-1), confusion.sum(axis=-2))
+    hits, support, predicted = (
+        np.bincount(values, minlength=num_classes) for values in (labels[labels == predictions], labels, predictions)
+    )
+    return scores_from_counts(hits.astype(np.float64), support, predicted)
 
 
 def scores_from_counts(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
@@ -60,34 +128,33 @@ def mean_over_present(values: np.ndarray, support: np.ndarray) -> np.ndarray:
     return _ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
 
 
-def score(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def score(answers: Answers, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """Return every figure of one model.
 
     Macro averages run over the classes that occur in the test labels: a class without test examples has no recall, so its
     entries are None and it takes no part.
 
     Args:
-        probabilities: (N, K) float32, rows sum to 1.
+        answers: Of N images.
         labels: (N,) int64, 0..K-1.
         classes: K names.
 
     Returns:
         JSON values: `accuracy`, `balanced_accuracy`, `macro_f1`, `weighted_f1`, `top3_accuracy`, `log_loss`,
-        `calibration_error`, `num_examples`, `per_class` (list in label order) and `confusion_matrix` (list of rows).
+        `calibration_error`, `num_examples`, `per_class` (list in label order) and `confusions` (true class, predicted
+        class and count of every pair that occurs, right answers included).
     """
-    predictions = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(labels, predictions, len(classes))
-    per_class = class_scores(confusion)
+    per_class = class_scores(labels, answers.predictions, len(classes))
     support = per_class["support"]
     return {
         "num_examples": len(labels),
-        "accuracy": float(np.mean(predictions == labels)),
+        "accuracy": float(np.mean(answers.predictions == labels)),
         "balanced_accuracy": float(mean_over_present(per_class["recall"], support)),
         "macro_f1": float(mean_over_present(per_class["f1"], support)),
         "weighted_f1": float(np.average(per_class["f1"], weights=support)),
-        "top3_accuracy": top_k_accuracy(probabilities, labels),
-        "log_loss": log_loss(probabilities, labels),
-        "calibration_error": calibration_error(probabilities, labels),
+        "top3_accuracy": float(np.mean(answers.ranks < TOP_K)),
+        "log_loss": log_loss(answers.truth),
+        "calibration_error": calibration_error(answers.confidence, answers.predictions == labels),
         "per_class": [
             {
                 "class": name,
@@ -96,41 +163,41 @@ def score(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str])
             }
             for k, name in enumerate(classes)
         ],
-        "confusion_matrix": confusion.tolist(),
+        "confusions": confusion_counts(labels, answers.predictions, len(classes)).tolist(),
     }
 
 
-def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int = TOP_K) -> float:
-    """Return the share of examples whose true class is among the k most probable; on a tie the lower label comes first."""
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    lower = np.arange(probabilities.shape[1]) < labels[:, None]
-    rank = (probabilities > own).sum(axis=1) + ((probabilities == own) & lower).sum(axis=1)
-    return float(np.mean(rank < k))
+def log_loss(truth: np.ndarray) -> float:
+    """Return the mean negative log probability of the true class, in nats; a probability counts as at least 1.2e-7.
 
-
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean negative log probability of the true class, in nats; a probability counts as at least 1.2e-7."""
+    Args:
+        truth: (N,) float32, the probability of each example's true class.
+    """
     epsilon = float(np.finfo(np.float32).eps)
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float64)
-    return float(-np.mean(np.log(np.clip(own, epsilon, 1.0))))
+    return float(-np.mean(np.log(np.clip(truth.astype(np.float64), epsilon, 1.0))))
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
-    """Return the expected calibration error: |confidence - accuracy| over equal-width bins, weighted by their size."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Return the expected calibration error: |confidence - accuracy| over equal-width bins, weighted by their size.
+
+    Args:
+        confidence: (N,) float32, the probability of each answer.
+        correct: (N,) bool.
+        bins: How many bins.
+    """
+    confidence = confidence.astype(np.float64)
     chosen = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     gap = np.bincount(chosen, confidence, bins) - np.bincount(chosen, correct, bins)
-    return float(np.abs(gap).sum() / len(labels))
+    return float(np.abs(gap).sum() / len(correct))
 
 
 def confident_mistakes(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, limit: int = NUM_MISTAKES
+    answers: Answers, labels: np.ndarray, groups: np.ndarray, limit: int = NUM_MISTAKES
 ) -> list[dict[str, Any]]:
     """Return the wrong predictions of highest confidence, one per group of identical images.
 
     Args:
-        probabilities: (N, K) float32.
+        answers: Of N images.
         labels: (N,) int64.
         groups: (N,) int64, equal for identical images.
         limit: Most rows.
@@ -138,7 +205,7 @@ def confident_mistakes(
     Returns:
         Rows `index`, `label`, `prediction`, `confidence`, the most confident first.
     """
-    predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predictions, confidence = answers.predictions, answers.confidence
     wrong = np.flatnonzero(predictions != labels)
     ordered = wrong[np.lexsort((wrong, -confidence[wrong]))]
     _, first = np.unique(groups[ordered], return_index=True)
@@ -153,26 +220,22 @@ def confident_mistakes(
     ]
 
 
-def roc_points(probabilities: np.ndarray, labels: np.ndarray, limit: int = 200) -> list[tuple[float, float, float]]:
+def roc_points(answers: Answers, limit: int = 200) -> list[tuple[float, float, float]]:
     """Return the micro-averaged one-versus-rest ROC curve, thinned to points a browser can draw.
 
     Args:
-        probabilities: (N, K) float32.
-        labels: (N,) int64.
+        answers: Their probabilities, counted by size.
         limit: Most points.
 
     Returns:
         Rows (false positive rate, true positive rate, threshold), finite and monotone, from (0, 0) to (1, 1).
     """
-    flat = probabilities.ravel().astype(np.float64)
-    positive = (labels[:, None] == np.arange(probabilities.shape[1])).ravel()
-    order = np.argsort(-flat, kind="stable")
-    scores, hits = flat[order], np.cumsum(positive[order])
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
-    false, true = (last + 1 - hits[last]) / max((~positive).sum(), 1), hits[last] / max(positive.sum(), 1)
+    filled = np.flatnonzero(answers.scores.sum(axis=1))[::-1]
+    counts = np.cumsum(answers.scores[filled], axis=0)
+    false, true = (counts[:, k] / max(counts[-1, k], 1) for k in (0, 1))
+    thresholds = (filled.astype(np.uint32) << _BIN_SHIFT).view(np.float32)
     # Equal steps along the curve's length keep the steep start, where equal steps of rank would jump over it.
     along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(false)) + np.abs(np.diff(true)))])
-    wanted = np.linspace(0.0, along[-1], min(limit - 1, len(last)))
-    kept = np.unique(np.append(np.searchsorted(along, wanted).clip(max=len(last) - 1), len(last) - 1))[-(limit - 1) :]
-    rows = [(float(false[i]), float(true[i]), float(scores[last[i]])) for i in kept]
-    return [(0.0, 0.0, 1.0), *rows]
+    wanted = np.linspace(0.0, along[-1], min(limit - 1, len(filled)))
+    kept = np.unique(np.append(np.searchsorted(along, wanted).clip(max=len(filled) - 1), len(filled) - 1))
+    return [(0.0, 0.0, 1.0), *((float(false[i]), float(true[i]), float(thresholds[i])) for i in kept[-(limit - 1) :])]

@@ -8,13 +8,18 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 8 and 1
 https://doi.org/10.1080/00031305.1998.10480550, and Bonett and Price (2012), https://doi.org/10.3102/1076998611411915.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 4000
+
+
+_CHUNK_VALUES = 4_000_000  # counts in memory at a time
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,11 @@ class Outcomes:
     """Test examples reduced to the kinds of groups that occur.
 
     Attributes:
-        compositions: (S, U) int64; how many examples of each of U outcomes a group of kind s holds.
+        compositions: (S, U) sparse; how many examples of each of U outcomes a group of kind s holds.
         frequencies: (S,) int64; how many groups are of kind s.
     """
 
-    compositions: np.ndarray
+    compositions: sparse.csr_array
     frequencies: np.ndarray
 
     @classmethod
@@ -41,36 +46,51 @@ class Outcomes:
         _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         alone = sizes[inverse] == 1
         singles = np.bincount(outcomes[alone], minlength=num_outcomes)
-        occurring = np.flatnonzero(singles)
-        compositions, frequencies = np.eye(num_outcomes, dtype=np.int64)[occurring], singles[occurring]
-        if not alone.all():
-            members, where = np.unique(inverse[~alone], return_inverse=True)
-            rows = np.zeros((len(members), num_outcomes), dtype=np.int64)
-            np.add.at(rows, (where, outcomes[~alone]), 1)
-            kinds, how_often = np.unique(rows, axis=0, return_counts=True)
-            compositions, frequencies = np.concatenate([compositions, kinds]), np.append(frequencies, how_often)
-        return cls(compositions, frequencies)
+        kinds = {((-int(outcome), 1),): int(singles[outcome]) for outcome in np.flatnonzero(singles)}
+        together: dict[int, Counter[int]] = {}
+        for group, outcome in zip(inverse[~alone].tolist(), outcomes[~alone].tolist(), strict=True):
+            together.setdefault(group, Counter())[-outcome] += 1
+        # Kinds in the order of their rows, so that the same examples give the same draws.
+        shared = Counter(tuple(sorted(found.items(), reverse=True)) for found in together.values())
+        return cls._of([*kinds.items(), *sorted(shared.items())], num_outcomes)
+
+    @classmethod
+    def _of(cls, kinds: list[tuple[tuple[tuple[int, int], ...], int]], num_outcomes: int) -> "Outcomes":
+        rows = [(row, -outcome, count) for row, (kind, _) in enumerate(kinds) for outcome, count in kind]
+        places, columns, counts = np.array(rows, np.int64).reshape(-1, 3).T
+        compositions = sparse.csr_array((counts.astype(np.float64), (places, columns)), (len(kinds), num_outcomes))
+        return cls(compositions, np.array([frequency for _, frequency in kinds], np.int64))
 
     def with_pseudo_groups(self, outcomes: list[int], each: int) -> "Outcomes":
         """Return the same with `each` more groups of one example for every outcome listed."""
         compositions, frequencies = self.compositions, self.frequencies.copy()
-        for extra in np.eye(compositions.shape[1], dtype=np.int64)[outcomes]:
-            known = np.flatnonzero((compositions == extra).all(axis=1))
+        for outcome in outcomes:
+            alone = (compositions.sum(axis=1) == 1) & (compositions[:, [outcome]].toarray()[:, 0] == 1)
+            known = np.flatnonzero(alone)
             if len(known):
                 frequencies[known[0]] += each
             else:
-                compositions, frequencies = np.vstack([compositions, extra]), np.append(frequencies, each)
+                extra = sparse.csr_array(([1.0], ([0], [outcome])), (1, compositions.shape[1]))
+                compositions = sparse.vstack([compositions, extra], format="csr")
+                frequencies = np.append(frequencies, each)
         return Outcomes(compositions, frequencies)
 
-    def resample(self, seed: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
+    def resamples(self, seed: int, num_resamples: int = NUM_RESAMPLES) -> Iterator[np.ndarray]:
         """Draw as many groups as there are, with replacement, again and again.
 
-        Returns:
-            (num_resamples, U) float64; how often each outcome occurs in each resample.
+        Yields:
+            (n, U) float64; how often each outcome occurs in each resample; together `num_resamples` rows.
         """
-        total = int(self.frequencies.sum())
-        drawn = np.random.default_rng(seed).multinomial(total, self.frequencies / total, size=num_resamples)
-        return drawn.astype(np.float64) @ self.compositions.astype(np.float64)
+        total, rng = int(self.frequencies.sum()), np.random.default_rng(seed)
+        chunk = max(1, _CHUNK_VALUES // max(self.compositions.shape))
+        for start in range(0, num_resamples, chunk):
+            num = min(chunk, num_resamples - start)
+            drawn = rng.multinomial(total, self.frequencies / total, size=num)
+            yield drawn.astype(np.float64) @ self.compositions
+
+    def resample(self, seed: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
+        """Return (num_resamples, U) float64: all of `resamples` at once."""
+        return np.concatenate(list(self.resamples(seed, num_resamples)))
 
 
 def percentile_interval(values: np.ndarray, point: float) -> tuple[float, float]:

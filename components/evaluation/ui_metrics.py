@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.evaluation.evaluate import Evaluation
-from components.evaluation.metrics import confusion_matrix, roc_points
+from components.evaluation.metrics import confusion_counts, roc_points
 
 MAX_MATRIX_CLASSES = 15
 """The UI draws every cell at one size and every label: beyond this it scrolls in both directions."""
@@ -41,7 +41,7 @@ def ui_metrics(evaluation: Evaluation) -> UiMetrics:
     Args:
         evaluation: Of any number of classes; beyond 15 the matrix keeps those that take part in most mistakes.
     """
-    rows = roc_points(evaluation.probabilities, evaluation.labels)
+    rows = roc_points(evaluation.answers)
     classes, matrix = readable_confusion(evaluation.labels, evaluation.predictions, evaluation.classes)
     return UiMetrics(
         metrics=scalars(evaluation),
@@ -83,11 +83,18 @@ def readable_confusion(
         classes: K names.
         limit: Most categories; the classes in most mistakes stay, in label order, the rest becomes one category.
     """
-    full = confusion_matrix(labels, predictions, len(classes))
     if len(classes) <= limit:
-        return list(classes), full.tolist()
-    mistakes = full.sum(axis=0) + full.sum(axis=1) - 2 * np.diagonal(full)
+        return list(classes), _matrix(labels, predictions, len(classes))
+    wrong = labels != predictions
+    mistakes = sum(np.bincount(values[wrong], minlength=len(classes)) for values in (labels, predictions))
     kept = np.sort(np.argsort(-mistakes, kind="stable")[: limit - 1])
     place = np.full(len(classes), len(kept))
     place[kept] = np.arange(len(kept))
-    return [*(classes[k] for k in kept), OTHERS], confusion_matrix(place[labels], place[predictions], limit).tolist()
+    return [*(classes[k] for k in kept), OTHERS], _matrix(place[labels], place[predictions], limit)
+
+
+def _matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[list[int]]:
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    true, told, counts = confusion_counts(labels, predictions, num_classes).T
+    matrix[true, told] = counts
+    return matrix.tolist()

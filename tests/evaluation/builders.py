@@ -231,8 +231,9 @@ def make_evaluation(
     logits[np.arange(num_examples), told] += 4.0
     probabilities = np.exp(logits)
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
-    scores = metrics.score(probabilities, data.labels, classes)
-    correct = probabilities.argmax(axis=1) == data.labels
+    answers = metrics.Answers.of([probabilities], data.labels)
+    scores = metrics.score(answers, data.labels, classes)
+    correct = answers.predictions == data.labels
     record = {
         "schema": 1,
         "dataset": dataset,
@@ -264,9 +265,15 @@ def make_evaluation(
             "versions": {"numpy": "2.0"},
         },
         "data": json.loads(json.dumps(dataclasses.asdict(data.info))),
-        "mistakes": metrics.confident_mistakes(probabilities, data.labels, data.groups),
+        "mistakes": metrics.confident_mistakes(answers, data.labels, data.groups),
     }
-    return Evaluation(record=record, probabilities=probabilities, labels=data.labels, groups=data.groups, ledger=ledger)
+    return Evaluation(
+        record=record,
+        answers=answers,
+        labels=data.labels,
+        groups=data.groups,
+        ledger=ledger,
+    )
 
 
 def save_evaluation(evaluation: Evaluation, directory: Path) -> Path:

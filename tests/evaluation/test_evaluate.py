@@ -63,7 +63,8 @@ def test_what_was_written_is_read_back(tmp_path: Path, data: TestData) -> None:
 
     assert written.record == read.record
     assert written.ledger == read.ledger
-    np.testing.assert_array_equal(written.probabilities, read.probabilities)
+    for field in ("predictions", "confidence", "truth", "ranks", "scores"):
+        np.testing.assert_array_equal(getattr(written.answers, field), getattr(read.answers, field))
 
 
 def test_evaluating_again_gives_the_same_bytes_but_for_the_latency(tmp_path: Path, data: TestData) -> None:

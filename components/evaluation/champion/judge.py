@@ -79,12 +79,12 @@ def judge(
     except DataError as error:
         return Judgement(decision="corrupt", reason=f"{clean(error)}; {stays}")
     try:
-        probabilities = model.predict(data.images, len(classes))
+        told = [batch.argmax(axis=1) for batch in model.batches(data.images, len(classes))]
     except DataError as error:
         reason = f"the champion cannot be run on the present test images ({clean(error)}); {stays}"
         return Judgement(decision="other-data", reason=reason)
     order = np.asarray([classes.index(name) for name in champion.content["classes"]])
-    predictions = order[probabilities.argmax(axis=1)]
+    predictions = order[np.concatenate(told)]
     found = decide(challenger.predictions, predictions, np.asarray(data.labels), data.groups, classes, min_gain)
     known = champion.content["data_hash"]
     if known and known != data.info.content_hash:

@@ -25,10 +25,13 @@ from components.evaluation.report.svg import (
 )
 from components.search.tables import best_so_far, hyperparameter_names, is_scored
 from components.search.trial import Ledger
-from components.text import approach_name, clean, duration, percent, points
+from components.text import approach_name, clean, duration, percent, points, short_names
 
 LABEL_LENGTH = 26
 MAX_AXES = 14
+MAX_CLASSES = 60
+"""Classes of a chart at most."""
+
 BANDS = (0.5, 0.75, 0.9, 0.97)
 """Shares of trials, from the worst, at which parallel coordinates change colour: most lines are background."""
 
@@ -212,13 +215,23 @@ def _short(value: Any) -> str:
 
 @styled
 def class_differences(first: Evaluation, second: Evaluation) -> Markup:
-    """Draw each class's F1 of both approaches, sorted by the difference; classes without test images are left out."""
+    """Draw each class's F1 of both approaches, sorted by the difference; classes without test images are left out.
+
+    Of more than `MAX_CLASSES` those with the largest differences either way are drawn.
+    """
     rows = [
-        (a["class"], a["f1"], b["f1"], a["support"])
-        for a, b in zip(first.record["scores"]["per_class"], second.record["scores"]["per_class"], strict=True)
+        (name, a["f1"], b["f1"], a["support"])
+        for name, a, b in zip(
+            short_names(first.classes, LABEL_LENGTH),
+            first.record["scores"]["per_class"],
+            second.record["scores"]["per_class"],
+            strict=True,
+        )
         if a["support"]
     ]
     rows.sort(key=lambda row: (row[1] - row[2], row[0]))
+    if len(rows) > MAX_CLASSES:
+        rows = rows[: MAX_CLASSES // 2] + rows[-MAX_CLASSES // 2 :]
     height = 78 + 19 * len(rows)
     made = figure(720, height)
     axes = made.add_axes((0.31, 44 / height, 0.66, 1 - 78 / height))
@@ -237,7 +250,7 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
             clip_on=False,
             zorder=3,
         )
-    axes.set_yticks(places, [f"{clean(r[0], LABEL_LENGTH)}  ({r[3]:,})" for r in rows])
+    axes.set_yticks(places, [f"{r[0]}  ({r[3]:,})" for r in rows])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set(xlim=(min(ones.min(), others.min()) - 0.03, 1.005), ylim=(-0.7, len(rows) - 0.3))

@@ -10,12 +10,15 @@ from components.evaluation.evaluate import Evaluation
 from components.evaluation.report import charts
 from components.evaluation.report.pictures import disagreements, mistakes
 from components.evaluation.report.tables import (
+    NAME_LENGTH,
+    TABLE_CLASSES,
     class_rows,
     confusion_cells,
     cost_sentence,
     device_seconds,
     figures,
     frequent_confusions,
+    listed,
     optimism_rows,
     seeds_sentence,
 )
@@ -24,7 +27,7 @@ from components.runtime import COMMIT_VARIABLE
 from components.search.samplers.choice import describe
 from components.search.tables import hyperparameter_names, is_scored
 from components.search.trial import Ledger
-from components.text import approach_name, clean, duration, percent, size
+from components.text import approach_name, clean, duration, percent, short_names, size
 
 NUM_BEST_TRIALS = 8
 NUM_QUARANTINED = 20
@@ -90,6 +93,8 @@ def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[d
         "searches": [_search(a, ledger, result.name) for a, ledger in ledgers.items()],
         "class_chart": charts.class_differences(*both) if both else None,
         "class_rows": class_rows(evaluations),
+        "num_classes": len(evaluations[0].classes) if evaluations else 0,
+        "num_drawn": charts.MAX_CLASSES,
         "matrices": [confusion_cells(e) for e in evaluations],
         "confusions": frequent_confusions(evaluations),
         "galleries": _galleries(evaluations, result),
@@ -183,13 +188,19 @@ def _data(result: DatasetResults) -> dict[str, Any]:
         "hash": document.get("content_hash", ""),
         "checksums": sorted(document.get("checksums", {}).items()),
         "classes": sorted(
-            ((name, [split.get(part, 0) for part in SPLITS]) for name, split in counts.items()),
+            (
+                (name, [split.get(part, 0) for part in SPLITS])
+                for name, split in zip(short_names(list(counts), NAME_LENGTH), counts.values(), strict=True)
+            ),
             key=lambda row: (-sum(row[1]), row[0]),
-        ),
-        "notes": [str(note) for note in document.get("notes") or ()],
+        )[:TABLE_CLASSES],
+        "num_classes": len(counts),
+        "notes": [str(note) for note in [*(document.get("warnings") or ()), *(document.get("notes") or ())]][
+            :NUM_QUARANTINED
+        ],
         "drift": _drift(document.get("drift")),
-        "train_only": list(document.get("train_only_classes") or ()),
-        "folded": list(document.get("folded_classes") or ()),
+        "train_only": listed(list(document.get("train_only_classes") or ())),
+        "folded": listed(list(document.get("folded_classes") or ())),
         "quarantined": [_fields(entry) for entry in quarantined[:NUM_QUARANTINED]],
         "num_quarantined": len(quarantined),
     }

@@ -9,7 +9,7 @@ from PIL import Image
 
 from components.evaluation.evaluate import Evaluation
 from components.evaluation.metrics import confident_mistakes
-from components.text import approach_name, clean
+from components.text import approach_name, short_names
 
 MAX_SIDE = 96
 NAME_LENGTH = 40
@@ -46,8 +46,7 @@ def disagreements(right: Evaluation, wrong: Evaluation, images: np.ndarray, limi
         limit: Most pictures; one per group of identical images.
     """
     chosen = np.flatnonzero(right.correct & ~wrong.correct)
-    truth = right.labels[chosen]
-    gap = right.probabilities[chosen, truth] - wrong.probabilities[chosen, truth]
+    gap = right.answers.truth[chosen] - wrong.answers.truth[chosen]
     ordered = chosen[np.lexsort((chosen, -gap))]
     _, first = np.unique(right.groups[ordered], return_index=True)
     return [picture(i, images, (right, wrong)) for i in ordered[np.sort(first)][:limit]]
@@ -62,7 +61,7 @@ def mistakes(evaluation: Evaluation, others: list[Evaluation], images: np.ndarra
         images: (N, H, W, C) uint8.
         limit: Most pictures.
     """
-    rows = confident_mistakes(evaluation.probabilities, evaluation.labels, evaluation.groups, limit)
+    rows = confident_mistakes(evaluation.answers, evaluation.labels, evaluation.groups, limit)
     return [picture(row["index"], images, (evaluation, *others)) for row in rows]
 
 
@@ -72,9 +71,14 @@ def picture(index: int, images: np.ndarray, evaluations: tuple[Evaluation, ...])
     answers = []
     for e in sorted(evaluations, key=lambda e: e.approach):
         told = int(e.predictions[index])
-        answer = (e.approach, clean(e.classes[told], NAME_LENGTH), float(e.probabilities[index, told]), told == label)
+        answer = (
+            e.approach,
+            short_names(e.classes, NAME_LENGTH)[told],
+            float(e.answers.confidence[index]),
+            told == label,
+        )
         answers.append(answer)
-    truth = clean(evaluations[0].classes[label], NAME_LENGTH)
+    truth = short_names(evaluations[0].classes, NAME_LENGTH)[label]
     said = ", ".join(f"{approach_name(a)} says {name} ({100 * c:.0f} %)" for a, name, c, _ in answers)
     uri, width, height = data_uri(np.asarray(images[index]))
     return Picture(

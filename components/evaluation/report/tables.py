@@ -1,15 +1,27 @@
 """The report's tables and sentences: cost beside quality, luck, classes and confusions, as plain rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from components.evaluation.evaluate import Evaluation
-from components.evaluation.metrics import confusion_matrix
+from components.evaluation.metrics import confusion_counts
 from components.evaluation.summary import DatasetResults
-from components.text import approach_name, clean, duration, percent, size
+from components.text import approach_name, clean, duration, percent, short_names, size
 
 NUM_CONFUSIONS = 15
+MATRIX_CLASSES = 60
+"""Classes of a confusion matrix at most: those that take part in most mistakes."""
+
+TABLE_CLASSES = 200
+"""Classes of a table at most: the largest ones; `summary.json` has all of them."""
+
+NAME_LENGTH = 60
+
+LISTED_CLASSES = 60
+"""Names in a sentence at most."""
+
 NUMBERED_CLASSES = 20
 """Up to here a confusion matrix writes its counts into the cells; beyond, they are in the tooltips and the table."""
 
@@ -160,56 +172,82 @@ def _count(value: Any) -> str:
 
 
 def class_rows(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
-    """Return each class with its support and every approach's figures, the largest class first."""
+    """Return each class with its support and every approach's figures, the largest `TABLE_CLASSES` first."""
     if not evaluations:
         return []
     tables = [e.record["scores"]["per_class"] for e in evaluations]
+    names = short_names(evaluations[0].classes, NAME_LENGTH)
     rows = [
-        {"class": same[0]["class"], "support": same[0]["support"], "scores": same} for same in zip(*tables, strict=True)
+        {"class": name, "support": same[0]["support"], "scores": same}
+        for name, *same in zip(names, *tables, strict=True)
     ]
-    return sorted(rows, key=lambda row: (-row["support"], row["class"]))
+    return sorted(rows, key=lambda row: (-row["support"], row["scores"][0]["class"]))[:TABLE_CLASSES]
 
 
 def confusion_cells(evaluation: Evaluation) -> dict[str, Any]:
-    """Return a confusion matrix as rows of cells (count, shade 0-100, whether right), empty cells as None."""
-    counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(evaluation.classes))
-    seen = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    seen = seen[np.argsort(-counts.sum(axis=1)[seen], kind="stable")]
-    names = [clean(evaluation.classes[k], 32) for k in seen]
-    support = counts.sum(axis=1)
+    """Return a confusion matrix as rows of cells (count, shade 0-100, whether right), empty cells as None.
+
+    Beyond `MATRIX_CLASSES` it shows those with most mistakes; what goes on with the others is one more row and column.
+    """
+    labels, predictions, num_classes = evaluation.labels, evaluation.predictions, len(evaluation.classes)
+    support, predicted = (np.bincount(values, minlength=num_classes) for values in (labels, predictions))
+    seen = np.flatnonzero(support + predicted)
+    num_others = 0
+    if len(seen) > MATRIX_CLASSES:
+        wrong = labels != predictions
+        mistakes = sum(np.bincount(values[wrong], minlength=num_classes) for values in (labels, predictions))
+        num_others = len(seen) - MATRIX_CLASSES
+        seen = np.sort(seen[np.argsort(-mistakes[seen], kind="stable")[:MATRIX_CLASSES]])
+    seen = seen[np.argsort(-support[seen], kind="stable")]
+    place = np.full(num_classes, len(seen))
+    place[seen] = np.arange(len(seen))
+    names = [short_names(evaluation.classes, 32)[k] for k in seen]
+    if num_others:
+        names.append(f"({num_others:,} other classes)")
+    size = len(names)
+    counts = np.zeros((size, size), np.int64)
+    true, told, number = confusion_counts(place[labels], place[predictions], size).T
+    counts[true, told] = number
+    sums = counts.sum(axis=1)
 
     def shade(i: int, j: int) -> int:  # by the root: a few mistakes among a thousand stay visible
-        return round(100 * np.sqrt(counts[i, j] / support[i])) if support[i] else 100
+        return round(100 * np.sqrt(counts[i, j] / sums[i])) if sums[i] else 100
 
+    absent = [evaluation.classes[k] for k in np.flatnonzero(support + predicted == 0)]
     return {
         "approach": evaluation.approach,
         "names": names,
+        "num_classes": len(seen) + num_others,
+        "num_others": num_others,
         "numbered": len(names) <= NUMBERED_CLASSES,
-        "rows": [[(int(counts[i, j]), shade(i, j), i == j) if counts[i, j] else None for j in seen] for i in seen],
-        "supports": [int(support[i]) for i in seen],
-        "absent": [
-            clean(evaluation.classes[k], 40) for k in range(len(evaluation.classes)) if k not in set(seen.tolist())
+        "rows": [
+            [(int(counts[i, j]), shade(i, j), i == j and i < len(seen)) if counts[i, j] else None for j in range(size)]
+            for i in range(size)
         ],
+        "supports": [int(number) for number in sums],
+        "absent": listed(absent),
     }
+
+
+def listed(names: Sequence[str], most: int = LISTED_CLASSES) -> list[str]:
+    """Return names for a sentence, the last one saying how many are left out."""
+    shown = short_names(names[:most], 40)
+    return [*shown, f"and {len(names) - most:,} more"] if len(names) > most else shown
 
 
 def frequent_confusions(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """Return the most frequent confusions of both approaches together."""
     if not evaluations:
         return []
-    classes = evaluations[0].classes
-    matrices = [confusion_matrix(e.labels, e.predictions, len(classes)) for e in evaluations]
-    total = sum(matrices)
-    np.fill_diagonal(total, 0)
-    order = np.argsort(-total, axis=None, kind="stable")[:NUM_CONFUSIONS]
-    places = [np.unravel_index(k, total.shape) for k in order]
+    classes, support = evaluations[0].classes, np.bincount(evaluations[0].labels, minlength=len(evaluations[0].classes))
+    counted: dict[tuple[int, int], list[int]] = {}
+    for number, e in enumerate(evaluations):
+        for true, told, count in confusion_counts(e.labels, e.predictions, len(classes)).tolist():
+            if true != told:
+                counted.setdefault((true, told), [0] * len(evaluations))[number] = count
+    names = short_names(classes, NAME_LENGTH)
+    frequent = sorted(counted.items(), key=lambda item: (-sum(item[1]), item[0]))[:NUM_CONFUSIONS]
     return [
-        {
-            "truth": classes[i],
-            "taken_for": classes[j],
-            "counts": [int(m[i, j]) for m in matrices],
-            "support": int(matrices[0][i].sum()),
-        }
-        for i, j in places
-        if total[i, j]
+        {"truth": names[true], "taken_for": names[told], "counts": counts, "support": int(support[true])}
+        for (true, told), counts in frequent
     ]

@@ -180,6 +180,21 @@ def test_a_large_report_is_small_and_quick(tmp_path: Path) -> None:
     assert written.cpu_seconds < 5
 
 
+def test_thousands_of_classes_make_a_page_that_says_what_it_leaves_out(tmp_path: Path) -> None:
+    """2,000 classes: a page as small as any, names that differ, every class in the summary."""
+    classes = tuple(f"Home > Department {k % 9} > A rather long name of a section > Class {k}" for k in range(2000))
+
+    written = Written(tmp_path, classes=classes, num_examples=6000)
+
+    page = Page(written.html)
+    assert_harmless(page)
+    assert len(written.html.encode()) <= 1_500_000
+    assert written.cpu_seconds < 20
+    assert "Of 2,000 classes the 60 with the largest differences" in page.text
+    assert "the 200 largest of 2,000 classes" in page.text
+    assert set(classes) == set(written.summary["datasets"]["fashion-mnist"]["approaches"]["mlp"]["per_class"])
+
+
 @pytest.mark.parametrize("classes", [("a", "b"), tuple(f"class {k}" for k in range(45))])
 def test_few_and_many_classes_make_a_report(tmp_path: Path, classes: tuple[str, ...]) -> None:
     """Two classes and forty-five, some of them without a single test image."""
