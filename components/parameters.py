@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from components.approaches import APPROACHES, SPACES
 from components.dataset_name import parse_dataset
 from components.errors import ParameterError
 
-SPACES = ("described", "wide")
-MLP_ALGORITHMS = ("noisy-bayesian", "bayesian", "random")
-RESNET18_ALGORITHMS = ("gp", "forest", "gbrt", "random")
+MLP_ALGORITHMS = APPROACHES["mlp"].algorithms
+RESNET18_ALGORITHMS = APPROACHES["resnet18"].algorithms
 CHOICES: dict[str, tuple[str, ...]] = {
     "search_mlp_algorithm": MLP_ALGORITHMS,
     "search_resnet18_algorithm": RESNET18_ALGORITHMS,
@@ -205,8 +205,8 @@ class SearchSettings(_Settings):
     weights: str = ""
 
     def algorithm(self, approach: str) -> str:
-        """Return the search algorithm of `mlp` or `resnet18`."""
-        return {"mlp": self.mlp_algorithm, "resnet18": self.resnet18_algorithm}[approach]
+        """Return an approach's search algorithm: as chosen, or its only one."""
+        return getattr(self, f"{approach}_algorithm", APPROACHES[approach].algorithms[0])
 
 
 @dataclass(frozen=True, kw_only=True)

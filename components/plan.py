@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.approaches import APPROACHES
 from components.data.sources.presence import check_source
 from components.data.sources.version import source_version
 from components.dataset_name import parse_dataset
@@ -93,7 +94,7 @@ def _describe(plan: Plan, checked: RunParameters) -> str:
         f"- Datasets: {', '.join(d['name'] for d in plan.datasets)}",
         f"- Each study: {search.trials} trials of up to {search.epochs} epochs, at most {search.minutes:g} device-minutes,"
         f" {search.workers} workers, {'with' if search.pruning else 'without'} pruning, {search.space} space",
-        f"- Device budget of all searches: at most {2 * len(plan.datasets) * search.minutes:g} device-minutes,"
+        f"- Device budget of all searches: at most {len(APPROACHES) * len(plan.datasets) * search.minutes:g} device-minutes,"
         " plus an epoch of each trial that is running when those of its study are gone",
         f"- Final training: {checked.train.replicates} seeds of each winner",
         f"- Studies: `{plan.run['study_root']}/{plan.run['study_prefix']}-<dataset>-<approach>`",

@@ -10,20 +10,6 @@ from typing import List, NamedTuple
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
 
-BASE, KERAS, TORCH = "base", "keras", "torch"
-IMAGE_TARGETS = {
-    "plan": BASE,
-    "ingest": BASE,
-    "search-mlp": KERAS,
-    "search-resnet18": TORCH,
-    "train-mlp": KERAS,
-    "train-resnet18": TORCH,
-    "evaluate": BASE,
-    "report": BASE,
-    "promote": BASE,
-}
-"""Target of `images/Dockerfile` that each step runs in."""
-
 
 def _component(function):
     # The image is set per task when the graph is built; kfp is part of every image, so nothing is installed at run time.

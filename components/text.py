@@ -5,9 +5,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from components.approaches import APPROACHES
+
 MAX_LENGTH = 300
 _LONGEST = 10_000
-APPROACH_NAMES = {"mlp": "MLP", "resnet18": "ResNet18"}
 
 
 def clean(value: Any, limit: int = MAX_LENGTH) -> str:
@@ -84,7 +85,7 @@ def inline_code(value: Any) -> str:
 
 def approach_name(approach: str) -> str:
     """Return the name people use for an approach."""
-    return APPROACH_NAMES.get(approach, clean(approach, 60))
+    return APPROACHES[approach].title if approach in APPROACHES else clean(approach, 60)
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from components.approaches import APPROACHES
 from components.data.contract import TrainData
 from components.errors import DataError, FashionTuningError, StorageError, UnavailableError
 from components.models.contract import FitResult, State, Trainer, TrialDivergedError
@@ -108,7 +109,7 @@ def train_final(
 
 
 def _weights(approach: ModuleType, settings: TrainSettings) -> str:
-    return settings.weights if approach.TAKES_WEIGHTS else ""
+    return settings.weights if APPROACHES[approach.APPROACH].pretrained else ""
 
 
 def _train_replicates(

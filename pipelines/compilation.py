@@ -12,6 +12,7 @@ from pipelines.fashion_tuning import build_pipeline
 from pipelines.images import image_name
 from pipelines.lint import dangling_inputs
 from pipelines.profile import ClusterProfile
+from pipelines.targets import IMAGE_TARGETS
 
 
 def compile_pipeline(output: Path, profile: ClusterProfile) -> Path:
@@ -49,7 +50,7 @@ def compile_components(directory: Path, profile: ClusterProfile) -> list[Path]:
     """Write each step as a reusable component YAML that names its image; return the files."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
-    for step in steps.IMAGE_TARGETS:
+    for step in IMAGE_TARGETS:
         path = directory / f"{step}.yaml"
         compiler.Compiler().compile(getattr(steps, step.replace("-", "_")), str(path))
         component = yaml.safe_load(path.read_text(encoding="utf-8"))

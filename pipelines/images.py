@@ -8,12 +8,10 @@ from functools import cache
 from pathlib import Path
 
 from components.errors import ConfigurationError
-from components.steps import BASE, IMAGE_TARGETS, KERAS, TORCH
 from pipelines.profile import ClusterProfile
+from pipelines.targets import IMAGE_TARGETS, TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = (BASE, KERAS, TORCH)
-"""Targets of `images/Dockerfile`, in the order in which they are built."""
 TAG_VARIABLE = "IMAGE_TAG"
 """Environment variable with the tag, for where there is no git checkout to ask for the commit."""
 PINNED = re.compile(r"[^@\s]+(@sha256:[0-9a-f]{64}|:[0-9a-f]{12,40})")

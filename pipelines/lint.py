@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.images import PINNED
-from pipelines.profile import GPU_STEPS, ClusterProfile
+from pipelines.profile import ClusterProfile
+from pipelines.targets import GPU_STEPS
 
 Struct = dict[str, Any]
 _PLACEHOLDER = re.compile(r"\$\.inputs\.(parameters|artifacts)\[['\"]([^'\"]+)['\"]\]")

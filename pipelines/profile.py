@@ -13,13 +13,11 @@ from typing import Any
 import yaml
 
 from components.errors import ConfigurationError, ParameterError
-from components.steps import IMAGE_TARGETS
 from pipelines.profile_rules import Problems, check
+from pipelines.targets import GPU_STEPS, STEP_GROUPS, STEPS
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
 LOCAL = "local"
-STEPS = tuple(IMAGE_TARGETS)
-GPU_STEPS = tuple(step for step in STEPS if step.startswith(("search", "train")))
 EXAMPLE = re.compile(r"\bexample-[a-z]")
 """Values that ship with a profile and must be replaced before anything can run."""
 
@@ -111,7 +109,7 @@ class ClusterProfile:
         environment: Environment variables of every step; never a secret.
         secrets: Which step may read which secret.
         retries: Of every step.
-        steps: Settings by step.
+        steps: Settings by step; in the file, `search` and `train` stand for those steps of every approach.
     """
 
     name: str
@@ -206,14 +204,16 @@ def parse_profile(name: str, values: Any, where: str) -> ClusterProfile:
     return profile
 
 
+_STEP_NAMES = (*STEPS, *STEP_GROUPS)
 _REQUIRED = ("api", "namespace", "registry", "study_root", "steps")
 
 
 def _secret(entry: Any, where: str, problems: Problems) -> Secret | None:
     values = check(Secret, entry, problems, where, required=("name", "steps", "keys"))
     for step in values.get("steps", ()):
-        if step not in STEPS:
-            problems.add(f"{where}.steps must name steps ({', '.join(STEPS)}); got {step!r}")
+        if step not in _STEP_NAMES:
+            problems.add(f"{where}.steps must name steps ({', '.join(_STEP_NAMES)}); got {step!r}")
+    values["steps"] = tuple(s for step in values.get("steps", ()) for s in STEP_GROUPS.get(step, (step,)))
     if bool(values.get("mount_path")) == bool(values.get("environment")):
         given = "both" if values.get("mount_path") else "neither"
         problems.add(f"{where} must have either a mount_path or an environment; got {given}")
@@ -223,15 +223,17 @@ def _secret(entry: Any, where: str, problems: Problems) -> Secret | None:
 
 
 def _steps(entries: dict[str, Any], problems: Problems) -> dict[str, StepSettings]:
-    """Read the settings of each step on top of those named `default`."""
-    for step in set(entries) - {*STEPS, "default"}:
-        problems.add(f"steps.{step} must be one of default, {', '.join(STEPS)}; got {step!r}")
-    default = check(StepSettings, entries.get("default", {}), problems, "steps.default")
-    steps = {}
-    for step in STEPS:
-        own = check(StepSettings, entries.get(step, {}), problems, f"steps.{step}")
-        steps[step] = StepSettings(**{**default, **own}) if not problems else StepSettings()
-    return steps
+    """Read the settings of each step on top of those of its kind (`search`, `train`) and of those named `default`."""
+    names = ("default", *_STEP_NAMES)
+    for step in set(entries) - set(names):
+        problems.add(f"steps.{step} must be one of {', '.join(names)}; got {step!r}")
+    given = {name: check(StepSettings, entries.get(name, {}), problems, f"steps.{name}") for name in names}
+    if problems:
+        return {step: StepSettings() for step in STEPS}
+    kind = {step: name for name, steps in STEP_GROUPS.items() for step in steps}
+    return {
+        step: StepSettings(**{**given["default"], **given.get(kind.get(step), {}), **given[step]}) for step in STEPS
+    }
 
 
 def _contradictions(profile: ClusterProfile) -> list[str]:

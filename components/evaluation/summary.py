@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from components.approaches import APPROACHES
 from components.data.contract import TestData
 from components.errors import DataError
 from components.evaluation.comparison import Comparison, compare, decide
 from components.evaluation.evaluate import EVALUATION_FILE, Evaluation
-from components.text import APPROACH_NAMES, approach_name, clean
+from components.text import approach_name, clean
 
 SCHEMA = 1
-APPROACHES = tuple(APPROACH_NAMES)
 
 
 @dataclass(kw_only=True)
@@ -26,7 +26,7 @@ class DatasetResults:
         ingest: Content of `ingest_report.json`; empty where it is missing.
         evaluations: By approach; an approach without a usable model is absent.
         missing: Why, by absent approach.
-        comparison: None unless both approaches were evaluated.
+        comparison: Of two approaches (`_two_best`); None where fewer were evaluated.
         images: (N, H, W, C) uint8 memory-mapped test images; None where they are not at hand.
     """
 
@@ -47,6 +47,12 @@ class DatasetResults:
             f"On {clean(self.name, 100)}, there is nothing to compare: {absent} has no usable model"
             f"{_because(self.missing)}."
         )
+
+
+def _two_best(evaluations: dict[str, Evaluation]) -> list[Evaluation]:
+    """Return the two approaches to compare; of more than two, those with the best validation accuracy: no test image chooses."""
+    ranked = sorted(evaluations.values(), key=lambda e: -(e.record["model"].get("validation_accuracy") or 0.0))
+    return ranked[:2]
 
 
 def _because(missing: dict[str, str]) -> str:
@@ -86,8 +92,8 @@ def collect(evaluation_dirs: list[Path], ingest_report_dirs: list[Path], test_di
     for result in found.values():
         absent = [a for a in APPROACHES if a not in result.evaluations]
         result.missing = dict.fromkeys(absent, "no trial of its search gave a model that could be evaluated")
-    both = [r for r in found.values() if len(r.evaluations) == 2]
-    compared = [compare(*r.evaluations.values()) for r in both]
+    both = [r for r in found.values() if len(r.evaluations) >= 2]
+    compared = [compare(*_two_best(r.evaluations)) for r in both]
     for result, comparison in zip(both, decide(compared), strict=True):
         result.comparison = comparison
     return [found[name] for name in sorted(found)]

@@ -1,7 +1,7 @@
 """What the two approaches have in common: the calls a search and a final training make, and the model directory.
 
 Imports neither TensorFlow nor torch. `models/mlp/training.py` and `models/resnet18/training.py` export the same names:
-`APPROACH`, `NATIVE_FILE`, `PACKAGES`, `TAKES_WEIGHTS`, `SPACES`, `RECIPE`, `LARGEST_BATCH`, `has_gpu`, `Trainer`.
+`APPROACH`, `NATIVE_FILE`, `PACKAGES`, `SPACES`, `RECIPE`, `LARGEST_BATCH`, `has_gpu`, `Trainer`.
 """
 
 from collections.abc import Callable

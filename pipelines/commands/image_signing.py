@@ -7,8 +7,9 @@ import subprocess
 import click
 
 from components.errors import ConfigurationError, UnavailableError
-from pipelines.images import TARGETS, find_engine, image_name
+from pipelines.images import find_engine, image_name
 from pipelines.profile import load_profile
+from pipelines.targets import TARGETS
 
 _cluster = click.option("--cluster", default="gke", show_default=True, help="Cluster profile that names the registry.")
 

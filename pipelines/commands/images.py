@@ -10,8 +10,9 @@ import click
 
 from components.errors import ConfigurationError, UnavailableError
 from pipelines.commands.image_signing import digest_command, sign_command
-from pipelines.images import ROOT, TARGETS, find_engine, image_name, image_tag
+from pipelines.images import ROOT, find_engine, image_name, image_tag
 from pipelines.profile import load_profile
+from pipelines.targets import TARGETS
 
 LOCKS = {
     "requirements-base.txt": (),

@@ -1,13 +1,13 @@
 """`tune`: one approach on one dataset, without the other approach, the comparison and the graph."""
 
 import functools
-import importlib
 import statistics
 from pathlib import Path
 from typing import Any
 
 import click
 
+from components.approaches import APPROACHES
 from components.data.sources.presence import check_source
 from components.dataset_name import parse_dataset
 from components.errors import ParameterError
@@ -25,7 +25,7 @@ UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain"
 
 
 @click.command("tune")
-@click.argument("approach", type=click.Choice(("mlp", "resnet18")))
+@click.argument("approach", type=click.Choice(tuple(APPROACHES)))
 @click.argument("dataset", metavar="NAME=SOURCE")
 @click.option("--out", required=True, type=UserPath(file_okay=False), help="Folder for the results.")
 @click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="A run parameter; may be repeated.")
@@ -73,7 +73,7 @@ def _tune(approach: str, dataset: str, checked: RunParameters, study_dir: Path |
     train_dir, test_dir, model_dir = out / "train_data", out / "test_data", out / "model"
     ingest(dataset, settings=checked.data, train_dir=train_dir, test_dir=test_dir, report_dir=out / "ingest_report")
     train_data = TrainData.load(train_dir)
-    module = importlib.import_module(f"components.models.{approach}.training")
+    module = APPROACHES[approach].load()
     ledger = _searched(module, train_data, checked, out) if study_dir is None else _read(study_dir, approach)
     model_dir.mkdir(exist_ok=True)
     train_final(

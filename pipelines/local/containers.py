@@ -29,8 +29,9 @@ from components.dataset_name import local_path, parse_dataset
 from components.errors import ConfigurationError, UnavailableError
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import EVENTS_VARIABLE
-from pipelines.images import TARGETS, image_name
+from pipelines.images import image_name
 from pipelines.profile import LOCAL, load_profile
+from pipelines.targets import TARGETS
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ from kubernetes import client
 from kubernetes.utils.quantity import parse_quantity
 
 from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, UnavailableError
-from pipelines.images import ROOT, TARGETS, image_name
+from pipelines.images import ROOT, image_name
 from pipelines.kubeflow.kubernetes import kubernetes_client
 from pipelines.preflight.findings import Check, Finding
 from pipelines.profile import ClusterProfile, StepSettings
+from pipelines.targets import TARGETS
 
 TIMEOUT = (5.0, 8.0)
 """Seconds to connect, and to wait for an answer."""

@@ -13,10 +13,11 @@ import requests
 from components.dataset_name import KAGGLE, object_name, parse_dataset, redacted
 from components.errors import ConfigurationError, PermissionDeniedError, UnavailableError
 from components.stores import check_store, open_store
-from pipelines.images import TARGETS, image_name
+from pipelines.images import image_name
 from pipelines.kubeflow.connection import ENDPOINT, connect
 from pipelines.preflight.findings import Check, Finding
 from pipelines.profile import PROFILES_DIR, ClusterProfile
+from pipelines.targets import TARGETS
 
 SECONDS = 15.0
 """How long a store is asked."""

@@ -17,8 +17,9 @@ import time
 import pytest
 
 from pipelines.commands.images import build_image
-from pipelines.images import ROOT, TARGETS, image_name, image_tag
+from pipelines.images import ROOT, image_name, image_tag
 from pipelines.profile import load_profile
+from pipelines.targets import TARGETS
 
 STAND_IN = "localhost/python-stand-in:trixie"
 TAG = "test"

@@ -14,6 +14,7 @@ from pipelines.compilation import compile_components, compile_pipeline
 from pipelines.lint import dangling_inputs
 from pipelines.presets import default_parameters
 from pipelines.profile import load_profile
+from pipelines.targets import IMAGE_TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_every_step_is_in_the_graph_once_per_use(spec):
     used = [task["componentRef"]["name"] for _, task in tasks(spec)]
     executors = [name for name in used if "dag" not in spec["components"][name]]
 
-    assert sorted([*(f"comp-{s}" for s in steps.IMAGE_TARGETS), "comp-evaluate-2"]) == sorted(executors)
+    assert sorted([*(f"comp-{s}" for s in IMAGE_TARGETS), "comp-evaluate-2"]) == sorted(executors)
 
 
 def test_shape_of_the_nested_graphs(spec):
@@ -147,12 +148,12 @@ def test_each_step_is_a_component_of_its_own(tmp_path):
 
     written = compile_components(tmp_path, load_profile("local"))
 
-    assert list(steps.IMAGE_TARGETS) == [load_component_from_file(str(path)).name for path in written]
+    assert list(IMAGE_TARGETS) == [load_component_from_file(str(path)).name for path in written]
 
 
 def test_wrappers_are_thin():
     """A wrapper is about ten lines and has no branch, loop or try of its own."""
-    for step in steps.IMAGE_TARGETS:
+    for step in IMAGE_TARGETS:
         source = inspect.getsource(getattr(steps, step.replace("-", "_")).python_func)
         body = source.split('"""')[2]
         statements = [line for line in body.splitlines() if line.strip()]

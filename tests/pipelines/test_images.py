@@ -7,12 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from components.errors import ConfigurationError, UnavailableError
-from components.steps import IMAGE_TARGETS
 from pipelines import images
 from pipelines.commands import images as image_commands
 from pipelines.commands.images import LOCKS, images_command
-from pipelines.images import PINNED, TARGETS, image_name, image_tag
+from pipelines.images import PINNED, image_name, image_tag
 from pipelines.profile import load_profile
+from pipelines.targets import IMAGE_TARGETS, TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789ab"

@@ -11,14 +11,8 @@ from pipelines import lint
 from pipelines.compilation import compile_pipeline
 from pipelines.images import image_tag
 from pipelines.placement import apply_profile
-from pipelines.profile import (
-    GPU_STEPS,
-    PROFILES_DIR,
-    STEPS,
-    ClusterProfile,
-    load_profile,
-    parse_profile,
-)
+from pipelines.profile import PROFILES_DIR, ClusterProfile, load_profile, parse_profile
+from pipelines.targets import GPU_STEPS, STEPS
 
 GKE = yaml.safe_load((PROFILES_DIR / "gke.yaml").read_text())
 COMMIT = "0123456789ab"

@@ -110,7 +110,6 @@ class ToyTrainer:
 APPROACH = SimpleNamespace(
     APPROACH="mlp",
     SPACES={"described": SPACE},
-    TAKES_WEIGHTS=False,
     LARGEST_BATCH=16,
     has_gpu=lambda: False,
     Trainer=ToyTrainer,

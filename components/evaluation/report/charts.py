@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from components.approaches import APPROACHES
 from components.evaluation.comparison import Comparison
 from components.evaluation.evaluate import Evaluation
 from components.evaluation.report.svg import (
@@ -310,7 +311,7 @@ def history(runs: Sequence[dict[str, Any]], dataset: str) -> Markup | None:
         return None
     made = figure(720, 250)
     axes = made.add_axes((0.085, 0.13, 0.89, 0.75))
-    for approach in ("mlp", "resnet18"):
+    for approach in APPROACHES:
         found = [(i, run["datasets"][dataset]["approaches"].get(approach)) for i, run in enumerate(known)]
         found = [(i, row) for i, row in found if row]
         if not found:

@@ -74,7 +74,8 @@ def page(
 
 def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[dict[str, Any]]) -> dict[str, Any]:
     evaluations = [result.evaluations[a] for a in sorted(result.evaluations)]
-    both = evaluations if result.comparison else None
+    c = result.comparison
+    both = [result.evaluations[c.first], result.evaluations[c.second]] if c else None
     stages = {e.approach: optimism_rows(e) for e in evaluations}
     return {
         "name": result.name,
@@ -83,8 +84,8 @@ def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[d
         "missing": result.missing,
         "approaches": [e.approach for e in evaluations],
         "stats": [_stats(e) for e in evaluations],
-        "cost": cost_sentence(evaluations) if both else "",
-        "seeds": seeds_sentence(evaluations) if both else "",
+        "cost": cost_sentence(both) if both else "",
+        "seeds": seeds_sentence(both) if both else "",
         "figures": figures(result, evaluations),
         "comparison": result.comparison,
         "optimism": charts.optimism(stages, clean(result.name, 60)),

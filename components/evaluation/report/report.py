@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from components.approaches import APPROACHES
 from components.evaluation.report.history import remember
 from components.evaluation.report.markdown import overview
 from components.evaluation.report.page import page
@@ -77,4 +78,5 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"clean": clean, "approach": approach_name, "duration": duration, "p_value": p_value}
+    environment.globals["known_approaches"] = APPROACHES
     return environment.get_template("report.html")

@@ -13,10 +13,12 @@ from markupsafe import Markup, escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from components.approaches import APPROACHES
+
 # Placeholder colours: drawn by matplotlib, replaced by the page's variables afterwards.
 INK, MUTED, GRID, PAPER = "#010203", "#020304", "#030405", "#040506"
-SERIES = {"mlp": "#050607", "resnet18": "#060708"}
 OTHER_SERIES = "#070809"
+SERIES = {name: f"#0506{number:02x}" for number, name in enumerate(APPROACHES, start=7)}
 SCALE = ("#08090a", "#090a0b", "#0a0b0c", "#0b0c0d", "#0c0d0e")
 """Five steps from worst to best."""
 
@@ -25,8 +27,7 @@ _VARIABLES = {
     MUTED: "--muted",
     GRID: "--line",
     PAPER: "--card",
-    SERIES["mlp"]: "--mlp",
-    SERIES["resnet18"]: "--resnet18",
+    **{colour: f"--{name}" for name, colour in SERIES.items()},
     OTHER_SERIES: "--other",
     **{colour: f"--scale-{step}" for step, colour in enumerate(SCALE, start=1)},
 }

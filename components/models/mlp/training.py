@@ -40,7 +40,6 @@ gc.freeze()
 APPROACH = "mlp"
 NATIVE_FILE = "model.keras"
 PACKAGES = ("tensorflow", "keras")
-TAKES_WEIGHTS = False
 
 _DESCRIBED = (
     Parameter(name="units_1", low=64, high=1024, step=64, default=512),

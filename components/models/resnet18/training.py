@@ -37,7 +37,6 @@ from components.models.space import Parameter, Space, Value
 APPROACH = "resnet18"
 NATIVE_FILE = "model.safetensors"
 PACKAGES = ("torch", "torchvision")
-TAKES_WEIGHTS = True
 
 _DESCRIBED = (
     Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.1),

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from components.approaches import APPROACHES
 from components.errors import ParameterError
 from components.models.space import Space, Value
-from components.parameters import MLP_ALGORITHMS, RESNET18_ALGORITHMS
 from components.search.samplers.base import Sampler
 
-ALGORITHMS = {"mlp": MLP_ALGORITHMS, "resnet18": RESNET18_ALGORITHMS}
+ALGORITHMS = {approach.name: approach.algorithms for approach in APPROACHES.values()}
 """What `search_<approach>_algorithm` may be; the default comes first."""
 
 DESCRIPTIONS = {
@@ -33,7 +33,7 @@ def describe(spec: dict[str, Any]) -> str:
 def make_sampler(
     approach: str, algorithm: str, space: Space, seed: int, *, seeds: Sequence[dict[str, Value]] = ()
 ) -> Sampler:
-    """Return the sampler of an approach: Keras Tuner's oracles for `mlp`, scikit-optimize's optimizer for `resnet18`.
+    """Return the sampler of an approach, which its line in `components.approaches` names.
 
     Args:
         approach: A key of `ALGORITHMS`.
@@ -50,10 +50,4 @@ def make_sampler(
     if algorithm not in ALGORITHMS[approach]:
         allowed = ", ".join(ALGORITHMS[approach])
         raise ParameterError(f"search_{approach}_algorithm must be one of {allowed}; got {algorithm!r}")
-    if approach == "mlp":
-        from components.search.samplers.keras import KerasSampler
-
-        return KerasSampler(algorithm, space, seed, seeds)
-    from components.search.samplers.skopt import SkoptSampler
-
-    return SkoptSampler(algorithm, space, seed, seeds)
+    return APPROACHES[approach].sampler_class()(algorithm, space, seed, seeds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Self
 
+from components.approaches import APPROACHES
 from components.data.contract import DatasetInfo
 from components.models.sampling import batch_size_for
 from components.models.space import Space
@@ -79,7 +80,7 @@ class StudySpec:
             pruning=settings.pruning,
             warm_start=settings.warm_start,
             seed=settings.seed,
-            weights=settings.weights if approach.TAKES_WEIGHTS else "",
+            weights=settings.weights if APPROACHES[approach.APPROACH].pretrained else "",
             device="gpu" if require_gpu or approach.has_gpu() else "cpu",
             batch_size=batch_size_for(info.counts["train"], approach.LARGEST_BATCH),
         )

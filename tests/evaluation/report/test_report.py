@@ -220,6 +220,27 @@ def test_a_missing_approach_is_said_plainly(tmp_path: Path, approaches: tuple[st
     assert 2 - len(approaches) == written.markdown.count("no model")
 
 
+def test_of_three_approaches_the_two_best_are_compared(tmp_path: Path) -> None:
+    """Validation accuracy chooses the two, all three have their figures."""
+    written = Written(tmp_path, approaches=("mlp", "resnet18", "softmax"))
+    directories = written.inputs["evaluation_dirs"]
+    validation = {"mlp": 0.8, "resnet18": 0.9, "softmax": 0.85}
+    for directory, (approach, accuracy) in zip(directories, validation.items(), strict=True):
+        record = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
+        assert approach == record["model"]["approach"]
+        record["model"]["validation_accuracy"] = accuracy
+        (directory / "evaluation.json").write_text(json.dumps(record), encoding="utf-8")
+    written.write("run-1", "", {"seed": 0, "data_datasets": ["fashion-mnist"]})
+
+    part = written.summary["datasets"]["fashion-mnist"]
+    page = Page(written.html)
+    assert set(validation) == set(part["approaches"])
+    assert "ResNet18" in part["comparison"]["verdict"]
+    assert "softmax" in part["comparison"]["verdict"]
+    assert "MLP" not in part["comparison"]["verdict"]
+    assert_harmless(page)
+
+
 def test_a_run_without_datasets_still_has_a_page(tmp_path: Path) -> None:
     """Nothing ingested gives a page that says so, not a traceback."""
     written = Written(tmp_path, datasets=())

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from components.errors import ConfigurationError, UnavailableError
-from pipelines.images import TARGETS, image_name, image_tag
+from pipelines.images import image_name, image_tag
 from pipelines.local import containers
 from pipelines.local.containers import check_engine, container_runner
 from pipelines.profile import load_profile
+from pipelines.targets import TARGETS
 
 
 class Container:

@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 from components.errors import UnavailableError
 from pipelines.commands.preflight import all_checks, preflight_command, show
-from pipelines.images import TARGETS, image_tag
+from pipelines.images import image_tag
 from pipelines.preflight.findings import Finding, Outcome, run_checks
 from pipelines.profile import Secret, load_profile
+from pipelines.targets import TARGETS
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kfp_api import FakeKfpApi
 from tests.fakes.kubernetes_api import FakeKubernetes, healthy_node
