@@ -161,10 +161,10 @@ class DataSettings(_Settings):
 
     Attributes:
         validation_fraction: Share of the training part held out for validation.
-        test_fraction: Share held out as test; ignored where the publisher fixed a test set.
+        test_fraction: Chance of an image to be held out as test, decided by its content; ignored where the publisher fixed a test set.
         min_class_count: Classes with fewer examples are folded into "other".
         limit: Examples to keep, stratified; 0 keeps all.
-        seed: Seed of the splits.
+        seed: Seed of the validation split.
     """
 
     validation_fraction: float = 0.1

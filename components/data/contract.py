@@ -1,7 +1,7 @@
 """What ingest hands on: the packed arrays of one dataset, as directories.
 
 `train_data/` holds `images.npy`, `labels.npy`, `split.npy`, `dataset.json` and, where the source has any, `attributes.npy`;
-`test_data/` holds `images.npy`, `labels.npy`, `groups.npy` and `dataset.json`. File names live here and nowhere else.
+`test_data/` holds `images.npy`, `labels.npy`, `groups.npy`, `seen.npy` and `dataset.json`. File names live here and nowhere else.
 """
 
 import dataclasses
@@ -132,6 +132,8 @@ class TestData:
         labels: (N,) int64, 0..K-1.
         groups: (N,) int64; examples with identical pixels share a number.
         info: Names, counts and hashes.
+        seen: (M,) uint64, sorted `short_digests` of all training and validation images, by which later runs know what a model of
+            this data was trained or selected on; None where they are unknown.
     """
 
     __test__ = False  # not a test class, whatever pytest reads into the name
@@ -140,6 +142,7 @@ class TestData:
     labels: np.ndarray
     groups: np.ndarray
     info: DatasetInfo
+    seen: np.ndarray | None = None
 
     def save(self, directory: Path | str, *, rows: np.ndarray | None = None) -> None:
         """Write the directory; `dataset.json` comes last, so that a half-written one is recognised.
@@ -154,6 +157,9 @@ class TestData:
         _save_rows(directory / "images.npy", self.images, rows)
         np.save(directory / "labels.npy", self.labels.astype(np.int64))
         np.save(directory / "groups.npy", self.groups.astype(np.int64))
+        (directory / "seen.npy").unlink(missing_ok=True)
+        if self.seen is not None:
+            np.save(directory / "seen.npy", self.seen.astype(np.uint64))
         self.info.save(directory)
 
     @classmethod
@@ -162,7 +168,9 @@ class TestData:
         directory = Path(directory)
         info = DatasetInfo.load(directory)
         images, labels = _load_arrays(directory, memory_map)
-        return cls(images=images, labels=labels, groups=_load_array(directory / "groups.npy"), info=info)
+        groups = _load_array(directory / "groups.npy")
+        seen = _load_array(directory / "seen.npy") if (directory / "seen.npy").exists() else None
+        return cls(images=images, labels=labels, groups=groups, info=info, seen=seen)
 
 
 def _save_rows(path: Path, images: np.ndarray | PackedImages, rows: np.ndarray | None) -> None:

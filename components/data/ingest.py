@@ -13,7 +13,7 @@ import numpy as np
 
 from components.data.cleaning import fold_rare, settle_contradictions
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TestData, TrainData
-from components.data.digests import digest_all
+from components.data.digests import digest_all, short_digests
 from components.data.drift import compare_with_previous, take_statistics
 from components.data.duplicates import Groups, difference_hashes, find_near, group_identical
 from components.data.examples import RawDataset
@@ -175,7 +175,8 @@ def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path
     assignment = cleaned.splits.assignment
     in_train, in_test = np.flatnonzero(assignment <= VALIDATION), np.flatnonzero(assignment == TEST)
     groups = cleaned.groups.numbers[in_test]
-    test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info)
+    seen = np.unique(short_digests(raw.digests[in_train]))
+    test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info, seen=seen)
     test.save(test_dir, rows=raw.rows[in_test])
     train = TrainData(
         images=raw.images,

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from components.data.contract import DatasetInfo, TestData, TrainData
-from components.data.digests import digest_images
+from components.data.digests import digest_images, short_digests
 from components.data.readers import pairing
 from components.errors import DataError
 from tests.data.builders import jpeg, make_zip, products, row, run_ingest, table, tree
@@ -56,6 +56,39 @@ def test_no_leakage(planted, tmp_path):
             digests[0] & digests[2],
             digests[1] & digests[2],
         )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"seed": 1}, {"limit": 200}, {"validation_fraction": 0.3}, {"test_fraction": 0.1}, {"min_class_count": 117}],
+)
+def test_no_test_image_trained_an_earlier_model(planted, tmp_path, settings):
+    """Whatever the settings of a later ingest, none of its test images was trained or validated on before."""
+    run_ingest(f"fashion-products={planted}", tmp_path / "before")
+    run_ingest(f"fashion-products={planted}", tmp_path / "after", **settings)
+
+    train, test = load(tmp_path / "before")
+    seen = np.unique(short_digests(digest_images(train.images)))
+    np.testing.assert_array_equal(seen, test.seen)
+    assert not np.isin(short_digests(digest_images(load(tmp_path / "after")[1].images)), seen).any()
+
+
+def test_a_growing_catalogue_keeps_its_sides(tmp_path):
+    """New products, new classes and new copies of old pictures move no picture into or out of the test set."""
+    old = [row(1000 + i, ("Topwear", "Shoes")[i % 2]) for i in range(200)]
+    new = [row(5000 + i, ("Topwear", "Shoes", "Bags")[i % 3]) for i in range(300)]
+    pictures = [(f"images/{1000 + i}.jpg", jpeg(seed=i)) for i in range(200)]
+    more = [(f"images/{5000 + i}.jpg", jpeg(seed=i if i < 30 else 1000 + i)) for i in range(300)]
+    small = make_zip(tmp_path / "small.zip", [("styles.csv", table(old)), *pictures])
+    large = make_zip(tmp_path / "large.zip", [("styles.csv", table([*old, *new])), *pictures, *more])
+    run_ingest(f"fashion-products={small}", tmp_path / "small")
+    run_ingest(f"fashion-products={large}", tmp_path / "large", seed=3)
+
+    before, after = (load(tmp_path / name)[1] for name in ("small", "large"))
+    tested = [set(short_digests(digest_images(data.images)).tolist()) for data in (before, after)]
+    assert set() == tested[1] & set(before.seen.tolist())
+    assert set() == tested[0] & set(after.seen.tolist())
+    assert len(tested[1]) > len(tested[0]) > 15
 
 
 def test_contradiction_is_trained_on_only(planted, tmp_path):
@@ -254,7 +287,7 @@ def test_rare_classes(tmp_path):
     ]
     assert ("Shoes", "Topwear", "other") == folded.classes
     assert {"Umbrellas": 2, "Vouchers": 1} == report["folded_classes"]
-    assert {"train": 1, "validation": 1, "test": 1} == report["class_counts"]["other"]
+    assert {"train": 2, "validation": 1, "test": 0} == report["class_counts"]["other"]
 
 
 def test_too_few_examples(tmp_path):

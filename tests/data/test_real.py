@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from components.data.contract import TestData, TrainData
+from components.data.digests import digest_images, short_digests
 from components.data.findings import Findings
 from components.data.readers import fashion_mnist
 from components.data.readers.fashion_products import parse_styles
@@ -99,6 +100,35 @@ def test_the_table(real_data):
     content = json.dumps([table.ids, table.labels, table.attributes]).encode()
     assert (44_446, 44_446) == (table.num_rows, len(table.ids))
     assert TABLE_DIGEST == hashlib.sha256(content).hexdigest()
+
+
+def test_no_champion_meets_its_training_images(real_data, products_out, tmp_path):
+    """A smaller catalogue, another seed and a smaller fraction trained on none of today's test images, nor the reverse."""
+    whole = TestData.load(products_out / "test_data")
+    tested = short_digests(digest_images(whole.images))
+    changes = [{"limit": 4_000}, {"limit": 4_000, "seed": 1}, {"limit": 4_000, "seed": 2, "test_fraction": 0.1}]
+    for number, settings in enumerate(changes):
+        out = tmp_path / str(number)
+        run_ingest(f"fashion-products={real_data / ARCHIVE}", out, **settings)
+        part = TestData.load(out / "test_data")
+        test_images = short_digests(digest_images(part.images))
+
+        assert len(part.seen) > 3_000
+        assert 0 == np.isin(test_images, whole.seen).sum()
+        if "test_fraction" in settings:
+            assert np.isin(test_images, tested).all()
+        else:
+            assert 0 == np.isin(tested, part.seen).sum()
+
+
+def test_every_class_is_tested(products_out):
+    """Every class of three or more images is trained and tested on, and nothing had to be left out."""
+    report = json.loads((products_out / "report/ingest_report.json").read_text())
+
+    untested = {name for name, counts in report["class_counts"].items() if not counts["test"]}
+    assert {"Home Furnishing", "Vouchers"} == untested
+    assert [] == report["left_out"]
+    assert 6_667 == report["counts"]["test"]
 
 
 def test_no_group_crosses_splits(products_out):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.data.digests import digest_images
+from components.data.digests import digest_images, short_digests
 from components.data.examples import Members, RawDataset
 from components.data.findings import Findings
 from components.data.readers.idx import MAX_BYTES, gunzip, parse_idx
@@ -104,17 +104,19 @@ def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:  # n
     labels = np.concatenate([parts[TRAIN_LABELS], parts[TEST_LABELS]]).astype(np.int64)
     num_train = len(parts[TRAIN_LABELS])
     names = np.array([f"train/{i}" for i in range(num_train)] + [f"t10k/{i}" for i in range(len(labels) - num_train)])
-    rows = np.arange(len(labels))
-    if limit:
-        strata = [f"{i >= num_train} {label}" for i, label in enumerate(labels)]
-        rows = np.array(stratified_subset(strata, names, limit), np.int64)
+    rows, digests = np.arange(len(labels)), digest_images(images)
+    if limit:  # whatever the limit, no training image is one of the whole official test set
+        keys = short_digests(digests)
+        rows = np.flatnonzero((rows >= num_train) | ~np.isin(keys, keys[num_train:]))
+        strata = [f"{i >= num_train} {labels[i]}" for i in rows]
+        rows = rows[stratified_subset(strata, names[rows], limit)]
     return RawDataset(
         images=images,
         rows=rows,
         labels=labels[rows],
         classes=CLASSES,
         ids=names[rows],
-        digests=digest_images(images[rows] if limit else images),
+        digests=digests[rows],
         official_test=rows >= num_train,
         checksums=checksums,
         findings=findings,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from components.data.contract import TestData, TrainData
+from components.data.digests import digest_images, short_digests
 from components.data.readers import fashion_mnist
 from components.data.readers.fashion_mnist import FILES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from components.data.readers.idx import format_idx
@@ -132,6 +133,21 @@ def test_limit_is_stratified(tmp_path):
     labels = TrainData.load(tmp_path / "out/train_data").labels
     assert (140, 20) == (sum(info.counts.values()), info.counts["test"])
     assert [12] * 10 == np.bincount(labels).tolist()
+
+
+def test_whatever_the_limit_no_test_image_is_trained_on(tmp_path):
+    """A subset trains on no image of the whole official test set, whichever part of it the subset tests on."""
+    arrays = mnist_arrays(num_train=600, num_test=100)
+    arrays[TRAIN_IMAGES][:300] = np.tile(arrays[TEST_IMAGES], (3, 1, 1))
+    source = write_files(tmp_path / "raw", {name: format_idx(a) for name, a in arrays.items()})
+
+    for limit in (0, 140, 350):
+        run_ingest(f"fashion-mnist={source}", tmp_path / str(limit), limit=limit)
+
+    official = short_digests(digest_images(arrays[TEST_IMAGES]))
+    seen = [TestData.load(tmp_path / f"{limit}/test_data").seen for limit in (0, 140, 350)]
+    assert [300, 110, 260] == [len(known) for known in seen]
+    assert not np.isin(np.concatenate(seen), official).any()
 
 
 def test_sources_that_are_none(tmp_path):
