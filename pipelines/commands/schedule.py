@@ -127,6 +127,8 @@ def show_command(
         click.echo(f"there is no recurring run {name}")
     for entry in shown:
         for key, value in entry.items():
+            if key == "reach" and not value:
+                continue
             click.echo(f"{key:<12} {value if not isinstance(value, list) else ', '.join(value) or 'none'}")
     if len(shown) > 1:
         click.echo(f"{len(shown)} recurring runs have this name; `schedule --cron` leaves one")

@@ -82,8 +82,10 @@ class StepTable:
 def step_counts(run: Any) -> dict[str, Counter[str]]:
     """Return how many tasks of each name are in which state, as the API shows them; one in a loop appears per iteration."""
     counts: dict[str, Counter[str]] = {}
+    # The server has no word for what was left out because something before it failed.
+    none = "not run" if run.state in FINISHED else "pending"
     for task in (run.run_details.task_details if run.run_details else None) or []:
-        counts.setdefault(task.display_name, Counter())[(task.state or "pending").lower()] += 1
+        counts.setdefault(task.display_name, Counter())[(task.state or none).lower()] += 1
     return counts
 
 

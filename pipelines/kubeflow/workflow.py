@@ -28,7 +28,7 @@ MOST = 3
 """Failed nodes that are named."""
 _LOG_LINES, _MOST_TEXT = 50, 300
 _BAD = ("Failed", "Error")
-_STATES = {"Omitted": "skipped", "Error": "failed", "": "pending"}
+_STATES = {"Omitted": "not run", "Error": "failed", "": "pending"}
 
 
 class UnreadableError(Exception):
@@ -74,7 +74,7 @@ class Workflow:
         """Return how many tasks of each step are in which state; those that have not begun are not there."""
         found: dict[str, Counter[str]] = {}
         for node in self._nodes.values():
-            if node.get("displayName") in steps and node.get("type") in ("DAG", "Skipped"):
+            if node.get("displayName") in steps:  # an attempt of it has its number behind the name
                 phase = node.get("phase") or ""
                 found.setdefault(node["displayName"], Counter())[_STATES.get(phase, phase.lower())] += 1
         return found
@@ -95,7 +95,7 @@ class Workflow:
     def step_of(self, node: dict[str, Any]) -> str:
         """Return the step that a pod works for, or a driver's own name."""
         if "impl" in node.get("templateName", ""):
-            return self._nodes.get(node.get("boundaryID", ""), node).get("displayName", "")
+            node = self._nodes.get(node.get("boundaryID", ""), node)
         return re.sub(r"\(\d+\)$", "", node.get("displayName", ""))
 
 
@@ -140,7 +140,8 @@ class WorkflowReader:
         for node in workflow.failed_pods():
             name = workflow.step_of(node)
             if len(named) < MOST and name not in named:
-                said = self._last_words(workflow, node) or node.get("message", "")
+                message = node.get("message", "")
+                said = last_words(message) or self._last_words(workflow, node) or message
                 named[name] = FailedNode(name, shortened(said))
         return list(named.values())
 

@@ -15,7 +15,7 @@ from pipelines.kubeflow.workflow import UnreadableError, Workflow, WorkflowReade
 from tests.fakes.kfp_api import FakeKfpApi
 from tests.fakes.kubernetes_api import FakeKubernetes
 
-STEPS = ("plan", "ingest", "search-mlp", "promote")
+STEPS = ("plan", "ingest", "search-mlp", "report", "promote")
 OURS = "ERROR 64 plan: search_trials must be a whole number from 1 to 10000; got '0'"
 DRIVER = "KFP driver: driver.DAG(...) failed: input parameter dataset type mismatch: expect STRUCT, got string"
 
@@ -38,19 +38,23 @@ def workflow(*nodes: dict, packed: bool = False) -> dict:
 
 
 FAILED_PLAN = (
-    node("root", "run", "DAG", "Failed"),
-    node("plan", "plan", "DAG", "Failed", boundaryID="root"),
-    node("executor", "executor", "Retry", "Failed", boundaryID="plan", templateName="retry-system-container-impl",
+    node("root", "root(0)", "DAG", "Failed"),
+    node("plan", "plan", "Retry", "Failed", boundaryID="root", children=["plan-0"]),
+    node("plan-0", "plan(0)", "DAG", "Failed", boundaryID="root", templateName="retry-system-container-executor"),
+    node("executor", "executor", "Retry", "Failed", boundaryID="plan-0", templateName="retry-system-container-impl",
          children=["try-0", "try-1"]),
-    node("try-0", "executor(0)", "Pod", "Failed", boundaryID="plan", templateName="retry-system-container-impl"),
-    node("try-1", "executor(1)", "Pod", "Failed", boundaryID="plan", templateName="retry-system-container-impl",
+    node("try-0", "executor(0)", "Pod", "Failed", boundaryID="plan-0", templateName="retry-system-container-impl"),
+    node("try-1", "executor(1)", "Pod", "Failed", boundaryID="plan-0", templateName="retry-system-container-impl",
          message="Error (exit code 64)"),
+    node("report", "report", "Skipped", "Omitted", boundaryID="root"),
 )  # fmt: skip
+"""As a server with Kubeflow Pipelines 2.17 and Argo 4.0.5 shows it."""
 SAVED_SEARCH = (
-    node("search", "search-mlp", "DAG", "Succeeded", boundaryID="root"),
-    node("s-executor", "executor", "Retry", "Succeeded", boundaryID="search", children=["s-0", "s-1"]),
-    node("s-0", "executor(0)", "Pod", "Failed", boundaryID="search", templateName="system-container-impl"),
-    node("s-1", "executor(1)", "Pod", "Succeeded", boundaryID="search", templateName="system-container-impl"),
+    node("search", "search-mlp", "Retry", "Succeeded", boundaryID="root", children=["search-0"]),
+    node("search-0", "search-mlp(0)", "DAG", "Succeeded", boundaryID="root"),
+    node("s-executor", "executor", "Retry", "Succeeded", boundaryID="search-0", children=["s-0", "s-1"]),
+    node("s-0", "executor(0)", "Pod", "Failed", boundaryID="search-0", templateName="system-container-impl"),
+    node("s-1", "executor(1)", "Pod", "Succeeded", boundaryID="search-0", templateName="system-container-impl"),
 )
 FAILED_DRIVER = (
     node("loop-driver", "for-loop-1-driver", "Retry", "Failed", boundaryID="root", children=["d-0"]),
@@ -87,7 +91,8 @@ def test_step_states(packed):
     found = Workflow(workflow(*FAILED_PLAN, *SAVED_SEARCH, *FAILED_DRIVER, packed=packed))
 
     assert packed == found.is_packed
-    assert {"plan": Counter(failed=1), "search-mlp": Counter(succeeded=1)} == found.step_states(STEPS)
+    states = {"plan": Counter(failed=1), "search-mlp": Counter(succeeded=1), "report": Counter({"not run": 1})}
+    assert states == found.step_states(STEPS)
 
 
 def test_what_failed_for_good():
@@ -106,6 +111,16 @@ def test_last_words_come_from_the_log(kubernetes):
     nodes = reader.failed_nodes(reader.read("run"))
 
     assert [f"plan ({OURS})", "for-loop-1-driver (Error (exit code 1))"] == [str(entry) for entry in nodes]
+
+
+def test_last_words_that_argo_has(kubernetes):
+    """Where the container left its last line as termination message, no log is needed."""
+    nodes = copy.deepcopy(FAILED_PLAN)
+    nodes[5]["message"] = f"main: Error (exit code 1): {OURS}"
+    serve(kubernetes, workflow(*nodes))
+    reader = WorkflowReader("kubeflow", "")
+
+    assert [f"plan ({OURS})"] == [str(entry) for entry in reader.failed_nodes(reader.read("run"))]
 
 
 def test_a_log_that_may_not_be_read(kubernetes):
@@ -180,7 +195,7 @@ def test_frozen_states_are_read_from_the_workflow(
 ) -> None:
     """A server that cannot read packed states shows old ones; the table goes on with those of the workflow."""
     monkeypatch.setattr(runs, "STILL_SECONDS", 0.05)
-    nodes = [*copy.deepcopy(FAILED_PLAN[:2]), node("promote", "promote", "DAG", "Succeeded", boundaryID="root")]
+    nodes = [*copy.deepcopy(FAILED_PLAN[:3]), node("promote", "promote", "DAG", "Succeeded", boundaryID="root")]
     nodes[1]["phase"] = "Succeeded"
     serve(kubernetes, workflow(*nodes, packed=True))
     frozen = ("RUNNING", {"plan": "RUNNING"})
