@@ -12,7 +12,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test stress lint compile bench images push digest sign test-images deploy undeploy preflight submit schedule clean
+.PHONY: help setup lock run test stress lint compile bench images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -62,6 +62,12 @@ bench: setup ## Measure speed side by side with the tutorial loops (ARGS="--only
 
 test-images: setup ## Build the images on a stand-in base with podman and run the quick start in them (as root)
 	$(PYTEST) tests/images/check_images.py
+
+test-cluster: setup ## Run the product with its faults on the current cluster; CLUSTER=kind, see tests/cluster
+	CLUSTER=$(CLUSTER) $(PYTEST) -x -s tests/cluster/check_cluster.py
+
+test-kind: ## The same on a kind cluster of its own, images and all (needs docker, kind and kubectl)
+	tests/cluster/kind.sh
 
 deploy: ## Install Kubeflow Pipelines and what the pipeline needs on the current cluster
 	kubectl apply --server-side --force-conflicts -k manifests/overlays/$(CLUSTER)

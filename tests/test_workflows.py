@@ -33,9 +33,9 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
-def test_both_workflows_are_there() -> None:
-    """One for pull requests, one for training on merge."""
-    assert ["ci", "train"] == [path.stem for path in WORKFLOWS]
+def test_the_workflows_are_there() -> None:
+    """Two for pull requests, without and with a cluster, and one for training on merge."""
+    assert ["ci", "e2e", "train"] == [path.stem for path in WORKFLOWS]
 
 
 def test_zizmor_finds_nothing() -> None:
@@ -93,10 +93,11 @@ def test_nobody_has_a_permission_by_default() -> None:
     """The workflow grants nothing; each job says what it needs, and only training and signing may prove who they are."""
     permissions = {name: job.get("permissions") for name, job in jobs()}
 
-    assert [{}, {}] == [load(path)["permissions"] for path in WORKFLOWS]
+    assert [{}, {}, {}] == [load(path)["permissions"] for path in WORKFLOWS]
     assert {
         "ci.test": {"contents": "read"},
         "ci.images": {"contents": "read"},
+        "e2e.kind": {"contents": "read"},
         "train.images": {"contents": "read", "id-token": "write", "attestations": "write"},
         "train.train": {"contents": "read", "id-token": "write"},
     } == permissions
@@ -105,7 +106,7 @@ def test_nobody_has_a_permission_by_default() -> None:
 def test_every_job_ends_and_none_runs_twice() -> None:
     """Jobs have a time limit, workflows a concurrency group; only tests are cancelled by newer ones."""
     assert [] == [name for name, job in jobs() if not 0 < job.get("timeout-minutes", 0) <= 360]
-    assert {"ci": True, "train": False} == {
+    assert {"ci": True, "e2e": True, "train": False} == {
         path.stem: load(path)["concurrency"]["cancel-in-progress"] for path in WORKFLOWS
     }
 
@@ -116,6 +117,7 @@ def test_foreign_code_never_meets_a_credential() -> None:
     text = "".join(path.read_text() for path in WORKFLOWS)
 
     assert {"pull_request", "push"} == set(on["ci"])
+    assert {"pull_request"} == set(on["e2e"])
     assert {"push", "workflow_dispatch"} == set(on["train"])
     assert [["main"], ["main"]] == [on[name]["push"]["branches"] for name in ("ci", "train")]
     assert "choice" == on["train"]["workflow_dispatch"]["inputs"]["preset"]["type"]
