@@ -81,9 +81,31 @@ def grouped_mcnemar(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -
         second: (N,) bool, where the second model is right.
         groups: (N,) int64.
     """
+    return exact_mcnemar(*discordant_groups(first, second, groups))
+
+
+def discordant_groups(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> tuple[int, int]:
+    """Return how many groups of identical images speak for the first model and how many for the second.
+
+    Args:
+        first: (N,) bool, where the first model is right.
+        second: (N,) bool, where the second model is right.
+        groups: (N,) int64.
+    """
     _, inverse = np.unique(groups, return_inverse=True)
     balance = np.bincount(inverse, first.astype(np.float64) - second)
-    return exact_mcnemar(int((balance > 0).sum()), int((balance < 0).sum()))
+    return int((balance > 0).sum()), int((balance < 0).sum())
+
+
+def exact_p_better(gained: np.ndarray | int, lost: np.ndarray | int) -> np.ndarray:
+    """Return McNemar's exact one-sided p-value: how often two equal models differ so much in favour of the first.
+
+    Args:
+        gained: Images that only the first model gets right, any shape.
+        lost: Images that only the second model gets right, the same shape.
+    """
+    discordant = np.add(gained, lost)
+    return np.where(discordant > 0, bdtr(np.asarray(lost, float), discordant, 0.5), 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -12,7 +12,6 @@ from components.evaluation.evaluate import evaluate
 from components.evaluation.kept import REPORT, SUMMARY, keep_result
 from components.evaluation.report.report import write_report
 from components.evaluation.ui_metrics import UiMetrics, ui_metrics
-from components.parameters import PromotionSettings
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.objects import REPLICATES
 from components.stores import open_store
@@ -50,7 +49,6 @@ def evaluate_step(model_path: str, test_path: str, evaluation_path: str) -> UiMe
 
 def report_step(
     run: dict[str, Any],
-    parameters: dict[str, Any],
     evaluation_dirs: list[Path],
     ingest_report_dirs: list[Path],
     test_dirs: list[Path],
@@ -61,8 +59,7 @@ def report_step(
     """Write the report of a run.
 
     Args:
-        run: `id`, `study_root` and `study_prefix` as the plan fixed them.
-        parameters: Every run parameter.
+        run: `id`, `study_root` and `parameters` as the plan fixed them.
         evaluation_dirs: One per dataset and approach.
         ingest_report_dirs: One per dataset.
         test_dirs: One `test_data` per dataset.
@@ -77,7 +74,7 @@ def report_step(
         evaluation_dirs=evaluation_dirs,
         ingest_report_dirs=ingest_report_dirs,
         test_dirs=test_dirs,
-        parameters=parameters,
+        parameters=run["parameters"],
         run=run,
         history=run["study_root"],
         html_path=Path(html_path),
@@ -95,7 +92,6 @@ def report_step(
 
 def promote_step(
     run: dict[str, Any],
-    promotion: dict[str, Any],
     report_summary_path: str,
     model_dirs: list[Path],
     evaluation_dirs: list[Path],
@@ -103,11 +99,10 @@ def promote_step(
     summary_path: str,
     overview_path: str,
 ) -> None:
-    """Let each dataset's winner challenge its champion, write the final summary, and drop what only a retry would need.
+    """Let each dataset's model that is best on validation challenge its champion, write the final summary, and drop what only a retry would need.
 
     Args:
-        run: `id`, `study_root` and `study_prefix` as the plan fixed them; champions are kept under the study root.
-        promotion: `PromotionSettings` as a struct.
+        run: `study_root` and `parameters` as the plan fixed them; champions are kept under the study root.
         report_summary_path: `summary.json` of the report step.
         model_dirs: One per dataset and approach.
         evaluation_dirs: One per dataset and approach.
@@ -115,15 +110,14 @@ def promote_step(
         summary_path: File for `summary.json` with the champion decisions.
         overview_path: File for the decisions as Markdown.
     """
-    settings = PromotionSettings.from_dict(promotion)
     summary = promote(
         summary=json.loads(Path(report_summary_path).read_text(encoding="utf-8")),
         model_dirs=model_dirs,
         evaluation_dirs=evaluation_dirs,
         test_dirs=test_dirs,
         root=run["study_root"],
-        enabled=settings.champion,
-        min_gain=settings.min_gain,
+        enabled=bool(run["parameters"]["promote_champion"]),
+        min_gain=float(run["parameters"]["promote_min_gain"]),
         run=run,
     )
     Path(summary_path).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,8 @@
 """The champion gate: whether a run's best model replaces the one in use, decided on the same held-out images.
 
-    champions/<dataset>/000003.json           create-only; the highest number is the champion, the others are its history
-    champions/<dataset>/models/<sha256>/      model.onnx, model.json, model_card.md; shared by every record that names it
+    champions/<dataset>/000003.json             create-only; the highest number is the champion, the others are its history
+    champions/<dataset>/models/<sha256>/        model.onnx, model.json, model_card.md, seen.npy; shared by every record that names it
+    champions/<dataset>/challenges/000017.json  what each challenge spent of the year's chance of an error
 
 A decision and its reason go into the run's summary; a record is only written where the champion changes.
 """
@@ -57,8 +58,7 @@ def promote(
 ) -> dict[str, Any]:
     """Let each dataset's best model challenge its champion.
 
-    The challenger is the comparison's winner; where there is none, the approach with the higher validation accuracy, so
-    that the held-out images choose nobody.
+    The challenger is the approach with the higher validation accuracy: the held-out images that it is judged on choose nobody.
 
     Args:
         summary: `summary.json` of the run.
@@ -159,7 +159,9 @@ def _promote_one(
         if not judgement.promotes:
             return _entry(judgement.decision, present and present.version, judgement.reason)
         if not attempts:
-            records.add_model(challenger.model_dir, challenger.evaluation.record)
+            record = challenger.evaluation.record
+            is_of_this_data = record["model"].get("data_hash") == data.info.content_hash
+            records.add_model(challenger.model_dir, record, data.seen if is_of_this_data else None)
         content = _content(challenger, sha256, judgement, present, run)
         created = records.create((present.version if present else 0) + 1, content)
         if created is not None:
@@ -181,11 +183,10 @@ def _challenger(
     own = {e.approach: e for e in evaluations if e.dataset == dataset and e.approach in part.get("approaches", {})}
     if not own:
         return None
-    winner = (part.get("comparison") or {}).get("winner")
 
-    def preference(approach: str) -> tuple[bool, float, float]:
+    def preference(approach: str) -> tuple[float, float]:
         figures = part["approaches"][approach]
-        return approach == winner, figures.get("validation_accuracy") or 0.0, -own[approach].record["model_bytes"]
+        return figures.get("validation_accuracy") or 0.0, -own[approach].record["model_bytes"]
 
     evaluation = own[max(sorted(own), key=preference)]
     model_dir = _matching(
@@ -217,7 +218,7 @@ def _content(
         "approach": record["approach"],
         "sha256": sha256,
         "classes": record["classes"],
-        "data_hash": record["data"].get("content_hash", ""),
+        "data_hash": record["model"].get("data_hash", ""),
         "figures": {
             "accuracy": record["scores"]["accuracy"],
             "macro_f1": record["scores"]["macro_f1"],

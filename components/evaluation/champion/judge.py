@@ -1,23 +1,30 @@
-"""Judges a challenger against the champion in use: both models answer for the same images, and intervals decide."""
+"""Judges a challenger against the champion in use: both answer for the same images, which neither was trained or selected on.
+
+Two questions are put to the images, each with a stated chance of an error: is the challenger better (McNemar's exact one-sided
+test, its level from `champion.challenges`), and is it on no class worse by more than a margin (`champion.class_losses`)?
+"""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
 from components.data.contract import TestData
+from components.data.digests import digest_images, short_digests
 from components.errors import DataError
+from components.evaluation.champion.challenges import next_alpha
+from components.evaluation.champion.class_losses import ClassLoss, possible_losses
 from components.evaluation.champion.records import ChampionRecords, Record
-from components.evaluation.comparison import exact_mcnemar, holm
+from components.evaluation.comparison import discordant_groups, exact_p_better
 from components.evaluation.evaluate import Evaluation
 from components.evaluation.inference import OnnxModel
 from components.evaluation.resampling import accuracy_difference_interval
 from components.stores import ObjectNotFoundError
-from components.text import clean, p_value, percent, points
+from components.text import clean, percent, points
 
-MIN_SUPPORT = 30
-"""Test examples below which a class says too little to veto a promotion."""
-
-SIGNIFICANCE = 0.05
+MIN_UNSEEN = 30
+"""Distinct test images that neither model was trained or selected on, below which nothing is judged
+(a whole test set that is smaller may be)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +32,8 @@ class Judgement:
     """A decision and why.
 
     Attributes:
-        decision: `first`, `better`, `tie`, `too-small`, `worse`, `worse-class`, `same-model`, `missing`, `corrupt`,
-            `other-classes` or `other-data`.
+        decision: `first`, `better`, `tie`, `too-small`, `not-proven`, `worse`, `worse-class`, `same-model`, `missing`, `corrupt`,
+            `other-classes`, `other-data`, `training-unknown` or `too-few-unseen`.
         reason: One or two sentences.
     """
 
@@ -83,14 +90,67 @@ def judge(
     except DataError as error:
         reason = f"the champion cannot be run on the present test images ({clean(error)}); {stays}"
         return Judgement(decision="other-data", reason=reason)
+    try:
+        images = short_digests(digest_images(data.images))
+        unseen = _unseen(records.read_seen(champion.sha256), champion, challenger, data, images)
+    except DataError as error:
+        return Judgement(decision="corrupt", reason=f"{clean(error)}; {stays}")
+    if unseen is None:
+        reason = (
+            "it is not recorded which images both models were trained on, so that no test image is known to be new to them;"
+            f" {stays}. Promote under another study root to start anew"
+        )
+        return Judgement(decision="training-unknown", reason=reason)
+    num_unseen, num_all = (len(np.unique(data.groups[chosen])) for chosen in (unseen, slice(None)))
+    if num_unseen < min(MIN_UNSEEN, num_all):
+        reason = (
+            f"{num_unseen:,} of {num_all:,} test images are new to both models, {MIN_UNSEEN} must be;"
+            f" {stays}. Bring more data, or keep data_test_fraction as it was"
+        )
+        return Judgement(decision="too-few-unseen", reason=reason)
     order = np.asarray([classes.index(name) for name in champion.content["classes"]])
-    predictions = order[np.concatenate(told)]
-    found = decide(challenger.predictions, predictions, np.asarray(data.labels), data.groups, classes, min_gain)
+    predictions, labels = order[np.concatenate(told)][unseen], np.asarray(data.labels)[unseen]
+    challenge = records.challenges.open(
+        (
+            champion.sha256.encode(),
+            challenger_sha256.encode(),
+            images[unseen].tobytes(),
+            labels.astype("<i8").tobytes(),
+        ),
+        {
+            "champion": champion.sha256,
+            "challenger": challenger_sha256,
+            "version": champion.version,
+            "images": len(labels),
+        },
+        datetime.now(UTC),
+    )
+    found = decide(
+        challenger.predictions[unseen], predictions, labels, data.groups[unseen], classes, min_gain, challenge["alpha"]
+    )
+    notes = []
+    if left := int((~unseen).sum()):
+        notes.append(f"{left:,} test images that one of them was trained or selected on were left out.")
     known = champion.content["data_hash"]
     if known and known != data.info.content_hash:
-        note = "The champion was trained on other data; both were scored on the present test images."
-        return Judgement(decision=found.decision, reason=f"{found.reason} {note}")
-    return found
+        notes.append("The champion was trained on other data.")
+    return Judgement(decision=found.decision, reason=" ".join([found.reason, *notes]))
+
+
+def _unseen(
+    seen: np.ndarray | None, champion: Record, challenger: Evaluation, data: TestData, images: np.ndarray
+) -> np.ndarray | None:
+    """Return (N,) bool, the test images that neither model was trained or selected on; None where nobody knows.
+
+    Ingest keeps training and test apart, so that a model of the present data has seen none of the present test images, whatever
+    else is recorded.
+    """
+    present = data.info.content_hash
+    if challenger.record["model"].get("data_hash") != present:
+        return None
+    if champion.content["data_hash"] == present:
+        return np.ones(len(data.labels), bool)
+    return None if seen is None else ~np.isin(images, seen)
 
 
 def decide(
@@ -100,6 +160,7 @@ def decide(
     groups: np.ndarray,
     classes: list[str],
     min_gain: float,
+    alpha: float = next_alpha(0),
 ) -> Judgement:
     """Decide from the two models' predictions on the same examples.
 
@@ -110,6 +171,7 @@ def decide(
         groups: (N,) int64, equal for identical images.
         classes: K names.
         min_gain: Accuracy by which the challenger must be better, 0..1.
+        alpha: p-value that counts as proof, by default that of a year's first challenge.
     """
     won, held = challenger == labels, champion == labels
     difference = float(won.mean() - held.mean())
@@ -127,41 +189,23 @@ def decide(
         return Judgement(
             decision="too-small", reason=f"{figures}: not more than promote_min_gain, {points(min_gain, 2)} points"
         )
-    losing = losing_classes(won, held, labels, groups)
-    if losing:
-        names = ", ".join(f"{clean(classes[k], 60)} ({p_value(p)})" for k, p in losing[:5])
-        return Judgement(decision="worse-class", reason=f"{figures}, but it is significantly worse on {names}")
-    return Judgement(decision="better", reason=figures)
+    p = float(exact_p_better(*discordant_groups(won, held, groups)))
+    evidence = f"exact p = {p:.2g}, where up to {alpha:.2g} is proof for one of a year's challenges"
+    if p > alpha:
+        return Judgement(decision="not-proven", reason=f"{figures}, but {evidence}")
+    if losses := possible_losses(won, held, labels, groups):
+        named = "; ".join(_loss(loss, classes) for loss in losses[:5])
+        return Judgement(decision="worse-class", reason=f"{figures}, but the images do not rule out a loss {named}")
+    return Judgement(decision="better", reason=f"{figures}; {evidence}")
 
 
-def losing_classes(
-    won: np.ndarray, held: np.ndarray, labels: np.ndarray, groups: np.ndarray
-) -> list[tuple[int, float]]:
-    """Return the classes with enough test examples on which the challenger is significantly worse.
-
-    One-sided exact McNemar within each class, a group of identical images counted once, Holm-corrected over the classes.
-
-    Args:
-        won: (N,) bool, where the challenger is right.
-        held: (N,) bool, where the champion is right.
-        labels: (N,) int64.
-        groups: (N,) int64.
-
-    Returns:
-        (label, corrected p-value), the clearest first.
-    """
-    tested, p_values = [], []
-    for label in np.unique(labels):
-        chosen = labels == label
-        _, inverse = np.unique(groups[chosen], return_inverse=True)
-        if inverse.max() + 1 < MIN_SUPPORT:
-            continue
-        balance = np.bincount(inverse, won[chosen].astype(np.float64) - held[chosen])
-        gained, lost = int((balance > 0).sum()), int((balance < 0).sum())
-        tested.append(int(label))
-        p_values.append(exact_mcnemar(gained, lost) / 2 if lost > gained else 1.0)
-    corrected = zip(tested, holm(p_values) if p_values else [], strict=True)
-    return sorted(((k, p) for k, p in corrected if p < SIGNIFICANCE), key=lambda row: row[1])
+def _loss(loss: ClassLoss, classes: list[str]) -> str:
+    names = [clean(classes[k], 60) for k in loss.labels]
+    several = f"the {len(names)} smallest classes together ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+    return (
+        f"of {points(loss.margin)} points on {names[0] if len(names) == 1 else several}: of {loss.num_images:,} images"
+        f" {loss.lost:,} were lost and {loss.gained:,} won"
+    )
 
 
 def _class_changes(before: list[str], now: list[str], stays: str) -> str:

@@ -1,6 +1,7 @@
 """The champions of one dataset in a store: numbered records that are only ever created, and the models they name."""
 
 import hashlib
+import io
 import itertools
 import json
 import re
@@ -10,13 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from components.errors import DataError, ParameterError
+from components.evaluation.champion.challenges import Challenges
 from components.evaluation.model_card import model_card
 from components.stores import ObjectNotFoundError, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _REQUIRED = ("approach", "sha256", "classes", "data_hash", "decision", "reason", "predecessor", "created")
 MODEL_FILES = ("model.onnx", "model.json")
+SEEN_FILE = "seen.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,7 @@ class ChampionRecords:
             )
         self.dataset = dataset
         self._store = store / "champions" / dataset
+        self.challenges = Challenges(self._store)
 
     def versions(self) -> list[int]:
         """Return the numbers of all records in ascending order."""
@@ -110,11 +116,21 @@ class ChampionRecords:
                 return record
         return None
 
-    def add_model(self, model_dir: Path, evaluation: dict[str, Any]) -> str:
-        """Copy a model beside the records, under its digest; return that SHA-256."""
+    def add_model(self, model_dir: Path, evaluation: dict[str, Any], seen: np.ndarray | None = None) -> str:
+        """Copy a model beside the records, under its digest; return that SHA-256.
+
+        Args:
+            model_dir: Holds `MODEL_FILES`.
+            evaluation: For the model card.
+            seen: (M,) uint64, short digests of the images it was trained or selected on; None where they are unknown.
+        """
         sha256 = model_digest(model_dir)
         files = {name: (Path(model_dir) / name).read_bytes() for name in MODEL_FILES}
         files["model_card.md"] = model_card(evaluation).encode()
+        if seen is not None:
+            array = io.BytesIO()
+            np.save(array, seen.astype(np.uint64))
+            files[SEEN_FILE] = array.getvalue()
         for name in reversed(files):  # model.onnx last: where it is, the others are as well
             self._store.create(f"models/{sha256}/{name}", files[name])
         return sha256
@@ -137,6 +153,22 @@ class ChampionRecords:
                 f"champion's model must have SHA-256 {sha256}; got {found}. Roll back to an earlier version"
             )
         return data
+
+    def read_seen(self, sha256: str) -> np.ndarray | None:
+        """Return the short digests, (M,) uint64, of the images a champion was trained or selected on, None where unknown.
+
+        Raises:
+            DataError: They are damaged.
+        """
+        try:
+            seen = np.load(io.BytesIO(self._store.read(f"models/{sha256}/{SEEN_FILE}")), allow_pickle=False)
+        except ObjectNotFoundError:
+            return None
+        except (ValueError, OSError, EOFError) as error:
+            raise DataError(f"{SEEN_FILE} of the champion must be an array; got {error}. Roll back") from error
+        if seen.dtype != np.uint64 or seen.ndim != 1:
+            raise DataError(f"{SEEN_FILE} of the champion must be numbers; got {seen.dtype} {seen.shape}. Roll back")
+        return seen
 
 
 def model_digest(model_dir: Path) -> str:

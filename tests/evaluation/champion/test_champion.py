@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from components.data.contract import TestData
+from components.data.digests import digest_images, short_digests
 from components.errors import DataError, ParameterError, TryAgainError
 from components.evaluation.champion import judge as challenge
 from components.evaluation.champion.gate import promote, rollback, show
@@ -56,7 +58,7 @@ class Run:
 
 @pytest.fixture
 def data() -> TestData:
-    return make_test_data(num_examples=600, noise=90.0)
+    return dataclasses.replace(make_test_data(num_examples=600, noise=90.0), seen=np.arange(1100, dtype=np.uint64))
 
 
 @pytest.fixture
@@ -152,27 +154,43 @@ def test_a_gain_below_the_minimum_is_too_small(root: Path, weak: Run, strong: Ru
 
 
 def test_a_better_model_that_loses_a_class_is_turned_away() -> None:
-    """A gain overall does not excuse a class with enough images that gets significantly worse."""
-    labels = np.repeat([0, 1, 2], [500, 100, 20])
+    """A gain overall does not excuse a class on which the images do not rule out a loss beyond the margin."""
+    labels = np.repeat([0, 1, 2], [500, 100, 40])
     champion, challenger = labels.copy(), labels.copy()
     champion[:200] = 1
-    challenger[500:540] = 0
+    challenger[500:515] = 0
 
-    found = challenge.decide(challenger, champion, labels, np.arange(620), ["a", "bag", "c"], 0.0)
+    found = challenge.decide(challenger, champion, labels, np.arange(640), ["a", "bag", "c"], 0.0)
 
     assert "worse-class" == found.decision
-    assert "bag" in found.reason
+    assert "a loss of 12.0 points on bag: of 100 images 15 were lost and 0 won" in found.reason
     assert not found.promotes
 
 
-def test_a_class_of_few_images_has_no_veto() -> None:
-    """Below 30 test images a class says too little."""
-    labels = np.repeat([0, 1], [500, 29])
+def test_small_classes_have_a_voice_together() -> None:
+    """Classes below 30 test images are judged as one, and the reason says so."""
+    labels = np.repeat([0, 1, 2], [500, 25, 25])
     champion, challenger = labels.copy(), labels.copy()
     champion[:200] = 1
-    challenger[500:] = 0
+    challenger[500:520] = 0
 
-    assert "better" == challenge.decide(challenger, champion, labels, np.arange(529), ["a", "b"], 0.0).decision
+    found = challenge.decide(challenger, champion, labels, np.arange(550), ["a", "b", "c"], 0.0)
+
+    assert "worse-class" == found.decision
+    assert "on the 2 smallest classes together (b, c): of 50 images 20 were lost" in found.reason
+
+
+def test_a_difference_that_is_no_proof_is_named() -> None:
+    """Outside the interval is not enough: a year's challenges share the chance of an error."""
+    labels = np.zeros(1000, int)
+    champion, challenger = labels.copy(), labels.copy()
+    champion[:12], challenger[12:15] = 1, 1
+
+    found = challenge.decide(challenger, champion, labels, np.arange(1000), ["a", "b"], 0.0)
+
+    assert "not-proven" == found.decision
+    assert "exact p = 0.018, where up to 0.00094 is proof" in found.reason
+    assert "better" == challenge.decide(challenger, champion, labels, np.arange(1000), ["a", "b"], 0.0, 0.02).decision
 
 
 def test_copies_of_one_image_are_no_evidence() -> None:
@@ -281,6 +299,93 @@ def test_other_data_is_scored_on_the_present_images_and_said(root: Path, tmp_pat
     assert "on 500 test images" in found["reason"]
 
 
+def test_images_that_trained_the_champion_do_not_judge_it(root: Path, tmp_path: Path) -> None:
+    """Of today's test images only those count that neither model was trained or selected on."""
+    present = make_test_data(num_examples=500, seed=1, noise=90.0)
+    known = np.unique(short_digests(digest_images(present.images[:380])))
+    past = dataclasses.replace(make_test_data(num_examples=600, noise=90.0), seen=known)
+    Run(tmp_path, "past", past, blur=0.5, seed=3).promote(root)
+
+    found = Run(tmp_path, "present", present, blur=0.0).promote(root)
+
+    assert "on 120 test images" in found["reason"]
+    assert "380 test images that one of them was trained or selected on were left out" in found["reason"]
+
+
+def test_too_few_images_that_are_new_to_both_are_named(root: Path, tmp_path: Path) -> None:
+    """Where the champion was trained on nearly all of the test images, nothing is decided and nothing spent."""
+    present = make_test_data(num_examples=500, seed=1, noise=90.0)
+    known = np.unique(short_digests(digest_images(present.images[:471])))
+    past = dataclasses.replace(make_test_data(num_examples=600, noise=90.0), seen=known)
+    Run(tmp_path, "past", past, blur=0.5, seed=3).promote(root)
+
+    found = Run(tmp_path, "present", present, blur=0.0).promote(root)
+
+    assert ("too-few-unseen", 1) == (found["decision"], found["version"])
+    assert "29 of 500 test images are new to both models" in found["reason"]
+    assert not (root / "champions" / NAME / "challenges").exists()
+
+
+def test_a_champion_of_before_is_named(root: Path, tmp_path: Path, weak: Run, strong: Run) -> None:
+    """A record without training images decides on the data it was made of, and on no other."""
+    weak.promote(root)
+    (root / "champions" / NAME / "models" / show(str(root), NAME)[0]["sha256"] / "seen.npy").unlink()
+
+    other = Run(tmp_path, "present", make_test_data(num_examples=500, seed=1, noise=90.0), blur=0.0).promote(root)
+    same = strong.promote(root)
+
+    assert ("training-unknown", 1) == (other["decision"], other["version"])
+    assert "no test image is known to be new" in other["reason"]
+    assert "better" == same["decision"]
+
+
+def test_damaged_training_images_are_named(root: Path, tmp_path: Path, weak: Run) -> None:
+    """Nothing is judged by a list of training images that cannot be read."""
+    weak.promote(root)
+    path = root / "champions" / NAME / "models" / show(str(root), NAME)[0]["sha256"] / "seen.npy"
+    path.write_bytes(path.read_bytes()[:-5])
+
+    found = Run(tmp_path, "present", make_test_data(num_examples=500, seed=1, noise=90.0), blur=0.0).promote(root)
+
+    assert ("corrupt", 1) == (found["decision"], found["version"])
+
+
+def test_repeating_a_challenge_spends_nothing(
+    root: Path, tmp_path: Path, data: TestData, weak: Run, strong: Run
+) -> None:
+    """Retries, equal runs and rollbacks read the record of their challenge; another model or other images add one."""
+    challenges = root / "champions" / NAME / "challenges"
+    strong.promote(root)
+    weak.promote(root)
+    weak.promote(root)
+    again = Run(tmp_path, "again", data, blur=0.5, seed=3)
+    again.promote(root)
+    assert 1 == len(list(challenges.iterdir()))
+
+    Run(tmp_path, "other", data, blur=0.4, seed=4).promote(root)
+    assert 2 == len(list(challenges.iterdir()))
+
+    fewer = dataclasses.replace(
+        data, images=data.images[1:], labels=data.labels[1:], groups=data.groups[1:], info=data.info
+    )
+    Run(tmp_path, "fewer", fewer, blur=0.5, seed=3).promote(root)
+    assert [1, 2, 3] == sorted(int(p.stem) for p in challenges.iterdir())
+    assert [0, 1, 2] == sorted(json.loads(p.read_text())["num_before"] for p in challenges.iterdir())
+
+
+def test_a_rollback_spends_nothing(root: Path, weak: Run, strong: Run) -> None:
+    """The way back is no challenge, and the same challenge after it costs nothing either."""
+    weak.promote(root)
+    strong.promote(root)
+    rollback(str(root), NAME)
+    strong.run_id = "a later run"
+
+    found = strong.promote(root)
+
+    assert ("better", 4) == (found["decision"], found["version"])
+    assert ["000001.json"] == [p.name for p in (root / "champions" / NAME / "challenges").iterdir()]
+
+
 def test_a_champion_that_cannot_take_the_images_is_named(root: Path, tmp_path: Path, weak: Run) -> None:
     """Images of another shape are other data: the champion cannot run, and stays."""
     weak.promote(root)
@@ -310,31 +415,33 @@ def test_a_promotion_that_runs_again_gives_the_same_answer(root: Path, weak: Run
     assert 2 == len(show(str(root), NAME))
 
 
-def test_the_challenger_is_the_winner_else_the_better_on_validation(root: Path, tmp_path: Path, data: TestData) -> None:
-    """The comparison's winner challenges, not whichever artifact comes first."""
+def test_the_challenger_is_chosen_on_validation(root: Path, tmp_path: Path, data: TestData) -> None:
+    """Not the images that it is judged on choose the challenger: the approach with the higher validation accuracy challenges."""
     runs = [
         Run(tmp_path, "one", data, blur=0.5, seed=3, approach="mlp"),
         Run(tmp_path, "two", data, blur=0.0, approach="resnet18"),
     ]
     evaluations = [r.evaluation_dir for r in runs]
     summary = summarise(collect(evaluations, [], [runs[0].test_dir]), {})
+    assert "resnet18" == summary["datasets"][NAME]["comparison"]["winner"]
 
-    promoted = promote(
-        summary=summary,
-        model_dirs=[r.model_dir for r in reversed(runs)],
-        evaluation_dirs=evaluations,
-        test_dirs=[runs[0].test_dir],
-        root=str(root),
-        enabled=True,
-        min_gain=0.0,
-        run={"id": "r"},
-    )
+    for number, (better, accuracies) in enumerate({"mlp": (0.91, 0.9), "resnet18": (0.9, 0.91)}.items()):
+        for approach, accuracy in zip(("mlp", "resnet18"), accuracies, strict=True):
+            summary["datasets"][NAME]["approaches"][approach]["validation_accuracy"] = accuracy
+        promoted = promote(
+            summary=summary,
+            model_dirs=[r.model_dir for r in reversed(runs)],
+            evaluation_dirs=evaluations,
+            test_dirs=[runs[0].test_dir],
+            root=str(root / str(number)),
+            enabled=True,
+            min_gain=0.0,
+            run={"id": "r"},
+        )
 
-    assert "resnet18" == promoted["datasets"][NAME]["comparison"]["winner"]
-    assert "resnet18" == show(str(root), NAME)[0]["approach"]
-    assert {"decision": "first", "version": 1, "reason": "there was no champion"} == promoted["datasets"][NAME][
-        "champion"
-    ]
+        assert better == show(str(root / str(number)), NAME)[0]["approach"]
+        expected = {"decision": "first", "version": 1, "reason": "there was no champion"}
+        assert expected == promoted["datasets"][NAME]["champion"]
 
 
 def test_rolling_back_twice_goes_back_two_models(root: Path, tmp_path: Path, data: TestData) -> None:
