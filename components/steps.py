@@ -63,11 +63,13 @@ def ingest(
 ):
     """Open the source, verify, read, quarantine, group duplicates and split."""
     from components.data.step import ingest_step
+    from components.models.mlp.size import check_data
     from components.runtime import step
 
     with step(f"ingest {dataset['name']}"):
         outputs = (train_data.path, test_data.path, ingest_report.path, overview.path)
         described = ingest_step(dataset, data, study_root, *outputs)
+        check_data(train_data.path)
     train_data.metadata.update(described)
     test_data.metadata.update(described)
 

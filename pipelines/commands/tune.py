@@ -1,7 +1,10 @@
 """`tune`: one approach on one dataset, without the other approach, the comparison and the graph."""
 
 import functools
+import re
+import shutil
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from components.errors import ParameterError
 from components.parameters import RunParameters
 from components.runtime import set_up_logging
 from components.search.study.checkpoints import Checkpoints
+from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.trial import Ledger
 from components.stores import open_store
@@ -35,6 +39,11 @@ UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain"
     type=UserPath(file_okay=False),
     help="Folder of a study, for example one on a subset: its best trial is trained, nothing is searched.",
 )
+@click.option(
+    "--study-name",
+    default="",
+    help="Study to go on with or to start; a new one begins with what the folder's others found. Default: DATASET-APPROACH.",
+)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def tune_command(
     approach: str,
@@ -42,17 +51,21 @@ def tune_command(
     out: Path,
     settings: tuple[str, ...],
     study_dir: Path | None,
+    study_name: str,
     debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Search one approach on one dataset, train its winner with every seed and score it on the held-out images.
 
-    Uses all cores, or the GPU. Started again with the same --out, it goes on where it stood.
+    Uses all cores, or the GPU. Started again with the same --out, it goes on where it stood. A finished study gets more
+    trials or epochs as a new one: give it a name of its own with --study-name.
     """
     out = out.resolve()
     if wrong := [s for s in settings if s.partition("=")[0] in UNUSED]:
         raise ParameterError(
             [f"--set {s.partition('=')[0]} has no meaning for one approach; leave it out" for s in wrong]
         )
+    if study_name and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", study_name):
+        raise ParameterError(f"--study-name must be lower-case letters, digits and hyphens; got {study_name!r}")
     defaults = default_parameters(str(out / "studies"))
     checked = RunParameters.from_dict(
         run_parameters(defaults, "full", settings, (dataset,))
@@ -60,21 +73,41 @@ def tune_command(
     )
     check_source(*parse_dataset(dataset), secrets_are_here=True)
     set_up_logging()
-    evaluation = _tune(approach, dataset, checked, study_dir, out)
+    evaluation = _tune(approach, dataset, checked, study_dir, study_name, out)
     _show(evaluation, out)
 
 
-def _tune(approach: str, dataset: str, checked: RunParameters, study_dir: Path | None, out: Path) -> dict[str, Any]:
+def _tune(
+    approach: str, dataset: str, checked: RunParameters, study_dir: Path | None, study_name: str, out: Path
+) -> dict[str, Any]:
     from components.data.contract import TrainData
     from components.data.ingest import ingest
     from components.evaluation.evaluate import evaluate
+    from components.models.mlp.size import check_data
     from components.training import train_final
 
-    train_dir, test_dir, model_dir = out / "train_data", out / "test_data", out / "model"
-    ingest(dataset, settings=checked.data, train_dir=train_dir, test_dir=test_dir, report_dir=out / "ingest_report")
-    train_data = TrainData.load(train_dir)
     module = APPROACHES[approach].load()
-    ledger = _searched(module, train_data, checked, out) if study_dir is None else _read(study_dir, approach)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=out) as scratch:
+        new = {name: Path(scratch, name) for name in ("train_data", "test_data", "ingest_report")}
+        info = ingest(
+            dataset,
+            settings=checked.data,
+            train_dir=new["train_data"],
+            test_dir=new["test_data"],
+            report_dir=new["ingest_report"],
+        )
+        if approach == "mlp":
+            check_data(new["train_data"])
+        if study_dir is None:
+            _check_study(module, info, checked, out, study_name)
+        for name, folder in new.items():
+            if (out / name).exists():
+                shutil.rmtree(out / name)
+            folder.replace(out / name)
+    test_dir, model_dir = out / "test_data", out / "model"
+    train_data = TrainData.load(out / "train_data")
+    ledger = _read(study_dir, approach) if study_dir else _searched(module, train_data, checked, out, study_name)
     model_dir.mkdir(exist_ok=True)
     train_final(
         module,
@@ -87,13 +120,29 @@ def _tune(approach: str, dataset: str, checked: RunParameters, study_dir: Path |
     return evaluate(model_dir, test_dir, out / "evaluation").record
 
 
-def _searched(module: Any, train_data: Any, checked: RunParameters, out: Path) -> Ledger:
+def _check_study(module: Any, info: Any, checked: RunParameters, out: Path, study_name: str) -> None:
+    """Raise `ParameterError` where the folder's study is one of other data or another search, before anything changes."""
+    from components.search.study.spec import StudySpec
+
+    name = study_name or f"{info.name}-{module.APPROACH}"
+    root = open_store(str(out / "studies"))
+    if not (out / "studies" / name / SPEC).exists():
+        return
+    try:
+        Study.create_or_open(root, name, StudySpec.of(module, info, checked.search))
+    except ParameterError as error:
+        raise ParameterError(
+            f"{str(error).rstrip('.')}, which --study-name NAME does here: with search_warm_start it begins with what this"
+            f" one found. Nothing in {out} was changed"
+        ) from error
+
+
+def _searched(module: Any, train_data: Any, checked: RunParameters, out: Path, study_name: str) -> Ledger:
     from components.search.worker.worker import run_worker
 
-    name = f"{train_data.info.name}-{module.APPROACH}"
     return run_worker(
         study_root=str(out / "studies"),
-        name=name,
+        name=study_name or f"{train_data.info.name}-{module.APPROACH}",
         approach=module,
         train_data=train_data,
         settings=checked.search,

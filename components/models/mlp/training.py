@@ -29,6 +29,7 @@ from components.models.hardware import Stopwatch, cpu_has_bfloat16, num_usable_c
 from components.models.mlp.compiled import WEIGHT_NAMES, Examples, Program
 from components.models.mlp.export import mlp_graph
 from components.models.mlp.network import build
+from components.models.mlp.size import MAX_UNITS
 from components.models.sampling import EpochSampler, batch_size_for
 from components.models.schedule import learning_rate_factor
 from components.models.space import Parameter, Space, Value
@@ -44,9 +45,9 @@ NATIVE_FILE = "model.keras"
 PACKAGES = ("tensorflow", "keras")
 
 _DESCRIBED = (
-    Parameter(name="units_1", low=64, high=1024, step=64, default=512),
+    Parameter(name="units_1", low=64, high=MAX_UNITS, step=64, default=512),
     Parameter(name="activation_1", choices=("relu", "tanh"), default="relu"),
-    Parameter(name="units_2", low=64, high=1024, step=64, default=256),
+    Parameter(name="units_2", low=64, high=MAX_UNITS, step=64, default=256),
     Parameter(name="activation_2", choices=("relu", "tanh"), default="relu"),
     Parameter(name="learning_rate", low=0.0001, high=0.1, log=True, default=0.001),
     Parameter(name="optimizer", choices=("SGD", "Adam", "RMSprop", "Nadam"), default="Adam"),

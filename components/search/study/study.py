@@ -75,7 +75,7 @@ class Study:
             shown = (f"{key} was {_short(study.spec.get(key))} and is {_short(wanted.get(key))}" for key in differing)
             raise ParameterError(
                 f"study {root.uri}/{name} must be continued with what it was created with; {', '.join(shown)}."
-                " Restore that or start a new study"
+                " Restore that, or start a new study under the same study root"
             )
         return study
 

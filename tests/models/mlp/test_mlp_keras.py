@@ -245,3 +245,12 @@ def _peaks(half, widths):
         trainer.fit(WIDE | width, epochs=1, seed=number, keep_weights=False)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     return peaks
+
+
+def test_no_space_has_wider_layers_than_the_size_check_counts_with() -> None:
+    """The largest hidden layers of every space are those by which an ONNX file's size is foretold."""
+    from components.models.mlp.size import MAX_UNITS
+
+    widest = {p.high for space in mlp.SPACES.values() for p in space.parameters if p.name.startswith("units_")}
+
+    assert {MAX_UNITS} == widest

@@ -62,3 +62,25 @@ def test_usage_errors_are_one_line(tmp_path, arguments, text):
     assert (64, 1) == (ended.returncode, len(ended.stderr.strip().splitlines())), ended.stderr
     assert text in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_that_does_not_fit_changes_nothing(tmp_path):
+    """Other data or another budget for a finished study ends with 64 and the way out; a study of another name goes on."""
+    write_sample(tmp_path / "sample")
+    dataset, out = f"fashion-mnist={tmp_path / 'sample' / 'fashion-mnist'}", tmp_path / "out"
+    ended = tune("mlp", dataset, "--out", str(out), *settings(*TINY))
+    assert 0 == ended.returncode, ended.stderr
+    before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    refused = tune("mlp", dataset, "--out", str(out), *settings(*TINY[1:], "data_limit=290", "search_trials=3"))
+
+    errors = [line for line in refused.stderr.splitlines() if line.startswith("ERROR")]  # TensorFlow greets, too
+    assert (64, 1) == (refused.returncode, len(errors)), refused.stderr
+    assert all(word in errors[0] for word in ("data_hash was", "trials was 2 and is 3", "--study-name NAME"))
+    assert before == {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    longer = tune("mlp", dataset, "--out", str(out), "--study-name", "longer", *settings(*TINY))
+    assert 0 == longer.returncode, longer.stderr
+    seeds = [json.loads(path.read_text()) for path in sorted((out / "studies/longer").glob("trials/*/params.json"))]
+    assert 2 == len(seeds)
+    assert any(seed["reused_from"].startswith("fashion-mnist-mlp/") for seed in seeds)
