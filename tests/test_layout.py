@@ -152,37 +152,6 @@ def test_every_target_has_help():
     assert phony == set(re.findall(r"^([a-z-]+):.*?## \S", text, re.M))
 
 
-def test_documented_targets_exist():
-    """Every `make` command of the README and the documentation is a target."""
-    targets = set(re.findall(r"^([a-z-]+):.*?## \S", (ROOT / "Makefile").read_text(), re.M))
-    pages = [ROOT / "README.md", *tracked("docs/*.md")]
-    used = {name for page in pages for name in re.findall(r"^\s*(?:\$ )?make ([a-z-]+)", page.read_text(), re.M)}
-
-    assert set() == used - targets
-
-
-def test_documented_commands_exist():
-    """Every `fashion-tuning` command of the README and the documentation is one."""
-    from pipelines.__main__ import COMMANDS
-
-    pages = [ROOT / "README.md", *tracked("docs/*.md")]
-    used = {c for page in pages for c in re.findall(r"fashion-tuning ([a-z][a-z-]+)", page.read_text())}
-
-    assert set() == used - set(COMMANDS)
-
-
-def test_relative_links_lead_somewhere():
-    """Links between the project's own pages are not broken."""
-    broken = [
-        f"{page.name}: {target}"
-        for page in [ROOT / "README.md", *tracked("docs/*.md")]
-        for target in re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text())
-        if not (page.parent / target).exists()
-    ]
-
-    assert [] == broken
-
-
 def test_nothing_of_a_machine_is_committed():
     """No package registry's host and no absolute path of a developer's machine stands in the tree."""
     hosts = (

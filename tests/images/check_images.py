@@ -121,7 +121,7 @@ def test_image_says_what_it_is(images, target):
     """Labels name version and commit, and the user is a number other than root's."""
     labels, user = images[target]["Config"]["Labels"], images[target]["Config"]["User"]
 
-    assert ("0.1.0", TAG, "65532:65532") == (
+    assert ("0.2.0", TAG, "65532:65532") == (
         labels["org.opencontainers.image.version"],
         labels["org.opencontainers.image.revision"],
         user,

@@ -110,7 +110,7 @@ def test_it_follows_the_newest_version(kubeflow: FakeKfpApi, cluster: str, monke
     schedule(cluster)
     kept = the_schedule(kubeflow)["pipeline_version_reference"]["pipeline_version_id"]
 
-    assert ["0.1.0-ffffffffffff", moved, moved] == [newest["name"], newest["pipeline_version_id"], kept]
+    assert ["0.2.0-ffffffffffff", moved, moved] == [newest["name"], newest["pipeline_version_id"], kept]
 
 
 def test_strays_of_its_name_go_and_others_stay(kubeflow: FakeKfpApi, cluster: str) -> None:
@@ -208,7 +208,7 @@ def test_show_tells_what_runs_when(kubeflow: FakeKfpApi, cluster: str, capsys: p
     codes.append(run(["schedule", "--cluster", cluster, "show"]))
 
     assert [0, 0] == codes
-    assert ("enabled", WEEKLY, "0.1.0-0123456789ab", [f"{run_id} failed"]) == (
+    assert ("enabled", WEEKLY, "0.2.0-0123456789ab", [f"{run_id} failed"]) == (
         shown["state"],
         shown["cron"],
         shown["version"],

@@ -52,7 +52,7 @@ def test_submit_starts_a_run_of_this_commit(kubeflow: FakeKfpApi, cluster: str) 
     (version,) = kubeflow.versions.values()
     started = the_run(kubeflow)
     parameters = started["runtime_config"]["parameters"]
-    assert "0.1.0-0123456789ab" == version["name"]
+    assert "0.2.0-0123456789ab" == version["name"]
     assert version["pipeline_version_id"] == started["pipeline_version_reference"]["pipeline_version_id"]
     assert "runner" == started["service_account"]
     assert (4, 7, "gs://bucket/fashion-tuning") == tuple(parameters[n] for n in ("search_trials", "seed", "study_root"))
@@ -108,7 +108,7 @@ def test_other_content_of_the_same_commit_is_another_version(
     run(["submit", "--cluster", cluster])
 
     names = sorted(version["name"] for version in kubeflow.versions.values())
-    assert ["0.1.0-0123456789ab", "0.1.0-0123456789ab-"] == [names[0], names[1][:-8]]
+    assert ["0.2.0-0123456789ab", "0.2.0-0123456789ab-"] == [names[0], names[1][:-8]]
 
 
 def test_dry_run_changes_nothing(kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture) -> None:

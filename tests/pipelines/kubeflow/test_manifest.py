@@ -36,8 +36,8 @@ def test_resources_are_those_of_the_sdk(tmp_path):
     options = KubernetesManifestOptions(
         pipeline_name="fashion",
         pipeline_display_name="fashion",
-        pipeline_version_name=f"fashion-0.1.0-{COMMIT}",
-        pipeline_version_display_name=f"0.1.0-{COMMIT}",
+        pipeline_version_name=f"fashion-0.2.0-{COMMIT}",
+        pipeline_version_display_name=f"0.2.0-{COMMIT}",
         namespace="team",
         include_pipeline_manifest=True,
     )
@@ -64,7 +64,7 @@ def test_manifest_carries_the_whole_pipeline(tmp_path):
         version["spec"]["pipelineSpec"],
         version["spec"]["platformSpec"],
     ]
-    assert ("fashion-tuning", f"fashion-tuning-0.1.0-{COMMIT}") == (
+    assert ("fashion-tuning", f"fashion-tuning-0.2.0-{COMMIT}") == (
         pipeline["metadata"]["name"],
         version["metadata"]["name"],
     )
@@ -74,6 +74,6 @@ def test_manifest_carries_the_whole_pipeline(tmp_path):
 @pytest.mark.parametrize("tag", ["Sha256:aa", "sha256:0123", "a" * 250, "v1_0"])
 def test_version_must_be_a_resource_name(tag, tmp_path):
     """A tag that Kubernetes would refuse as a name is refused here."""
-    package = Package(tmp_path, ({"pipelineInfo": {"name": "fashion-tuning"}},), f"0.1.0-{tag}", "", ())
+    package = Package(tmp_path, ({"pipelineInfo": {"name": "fashion-tuning"}},), f"0.2.0-{tag}", "", ())
     with pytest.raises(ConfigurationError, match="a version's name must be a DNS name"):
         manifest(package, "kubeflow")
