@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ EVENTS_VARIABLE = "FASHION_TUNING_EVENTS"
 
 COMMIT_VARIABLE = "FASHION_TUNING_COMMIT"
 """Names the commit of the code; set by the images and by a local run, shown in the report."""
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""What a container leaves here, Kubernetes shows as the pod's last word. Kubeflow's launcher makes every exit code a 1."""
 
 
 def set_up_logging() -> None:
@@ -42,6 +45,13 @@ def _announce(event: str, name: str, **values: Any) -> None:
         line = json.dumps({"event": event, "step": name, "time": time.time(), **values}) + "\n"
         with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write of one line: appends do not mix
             file.write(line)
+
+
+def _leave_last_word(line: str) -> None:
+    """Tell Kubernetes why the container ended; manifests/kubeflow-pipelines/retry-policy.yaml decides by the code."""
+    if TERMINATION_LOG.exists():
+        with suppress(OSError):
+            TERMINATION_LOG.write_text(line[:2000], encoding="utf-8")
 
 
 def save_metadata(*artifacts: Any) -> None:
@@ -73,6 +83,8 @@ def step(name: str, artifact: Any = None) -> Iterator[None]:
         with reporting(name):
             yield
     except SystemExit as error:
-        _announce("failed", name, code=error.code, message=str(error.__context__ and one_line(error.__context__)))
+        message = str(error.__context__ and one_line(error.__context__))
+        _announce("failed", name, code=error.code, message=message)
+        _leave_last_word(f"ERROR {error.code} {name}: {message}")
         raise
     _announce("finished", name)

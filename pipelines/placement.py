@@ -35,13 +35,12 @@ def apply_profile(task: PipelineTask, step: str, profile: ClusterProfile) -> Pip
         task.set_env_variable(REQUIRE_GPU, "1")
         if profile.queue:
             kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
-    if profile.retries.number:
-        task.set_retry(
-            num_retries=profile.retries.number,
-            backoff_duration=profile.retries.backoff,
-            backoff_factor=profile.retries.factor,
-            backoff_max_duration=profile.retries.max_duration,
-        )
+    task.set_retry(
+        num_retries=profile.retries.number,
+        backoff_duration=profile.retries.backoff,
+        backoff_factor=profile.retries.factor,
+        backoff_max_duration=profile.retries.max_duration,
+    )
     for name, value in sorted(profile.environment.items()):
         task.set_env_variable(name, value)
     kubernetes.add_pod_label(task, STEP_LABEL, step)

@@ -1,8 +1,21 @@
+import json
 import re
 
 import kubernetes_validate
 import pytest
+import yaml
 
+from components import runtime
+from components.errors import (
+    ConfigurationError,
+    DataError,
+    ParameterError,
+    PermissionDeniedError,
+    StorageError,
+    TerminatedError,
+    TryAgainError,
+    UnavailableError,
+)
 from pipelines.profile import load_profile
 from tests.manifest_files import KUSTOMIZE, MANIFESTS, OVERLAYS, kustomizations, local_files, rendered, resources
 
@@ -129,3 +142,60 @@ def test_only_ingest_reaches_the_internet():
 def test_broken_manifest_is_found():
     """The strict validation used here really refuses an unknown field."""
     assert schema_problems([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}, "specs": {}}], OLDEST)
+
+
+def retry_patch() -> dict:
+    """What Kubeflow's API server merges into every compiled workflow."""
+    deployment = yaml.safe_load((MANIFESTS / "kubeflow-pipelines" / "retry-policy.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (value,) = (v["value"] for v in container["env"] if v["name"] == "COMPILED_PIPELINE_SPEC_PATCH")
+    return json.loads(value)
+
+
+def repeats(message: str) -> bool:
+    """Whether Argo starts again what ended with a message, by the rule of the manifests."""
+    rule = re.compile(r"lastRetry\.message != '' && !\(lastRetry\.message matches '([^']+)'\)")
+    strategy = retry_patch()["templateDefaults"]["retryStrategy"]
+
+    assert "Always" == strategy["retryPolicy"]
+    return message != "" and not re.search(rule.fullmatch(strategy["expression"])[1], message)
+
+
+def test_graphs_are_never_repeated():
+    """Argo marks a graph as failed without a message; all else in Kubeflow's default is replaced by the rule."""
+    assert not repeats("")
+    assert {"limit", "retryPolicy", "expression"} == set(retry_patch()["templateDefaults"]["retryStrategy"])
+
+
+@pytest.mark.parametrize(
+    ("error", "repeated"),
+    [
+        (ParameterError(["search_trials must be 1", "seed must be 0"]), False),
+        (DataError("no image can be read"), False),
+        (PermissionDeniedError("the bucket must be readable"), False),
+        (ConfigurationError("a secret must be there"), False),
+        (UnavailableError("the store did not answer"), True),
+        (StorageError("disk full"), True),
+        (TryAgainError("the workers were lost"), True),
+        (TerminatedError("asked to stop"), True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_only_what_may_pass_is_repeated(error, repeated, tmp_path, monkeypatch):
+    """The last word of a step's pod tells Argo's rule whether another attempt can help."""
+    last_word = tmp_path / "termination-log"
+    last_word.touch()
+    monkeypatch.setattr(runtime, "TERMINATION_LOG", last_word)
+    with pytest.raises(SystemExit) as ended, runtime.step("plan"):
+        raise error
+
+    # Argo's text for a failed container; Kubeflow's launcher ends with 1 whatever the step's code was.
+    message = f"main: Error (exit code 1): {last_word.read_text()}"
+    assert f"ERROR {ended.value.code} plan: {error}" == last_word.read_text()
+    assert repeated == repeats(message)
+
+
+@pytest.mark.parametrize("message", ["pod deleted", "main: OOMKilled (exit code 137)", "main: Error (exit code 1)"])
+def test_lost_pods_are_repeated(message):
+    """A pod that left no last word is started again."""
+    assert repeats(message)
