@@ -1,5 +1,6 @@
 """Compiling: the graph becomes the YAML that is uploaded, submitted and run locally, one and the same."""
 
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -8,9 +9,9 @@ from kfp.components import load_component_from_text
 
 from components import parameters, steps
 from components.errors import FashionTuningError
+from pipelines.driver_rules import driver_problems
 from pipelines.fashion_tuning import build_pipeline
 from pipelines.images import image_name
-from pipelines.lint import dangling_inputs
 from pipelines.profile import ClusterProfile
 from pipelines.targets import IMAGE_TARGETS
 
@@ -28,20 +29,22 @@ def compile_pipeline(output: Path, profile: ClusterProfile) -> Path:
         `output`.
 
     Raises:
-        FashionTuningError: The compiled graph refers to an input that nothing gives: a defect.
+        FashionTuningError: Kubeflow's driver would refuse a task of the graph: a defect.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(build_pipeline(profile), str(output))
-    documents = list(yaml.safe_load_all(output.read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory() as folder:
+        unchecked = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(build_pipeline(profile), str(unchecked))
+        documents = list(yaml.safe_load_all(unchecked.read_text(encoding="utf-8")))
     spec = documents[0]
     declared = spec["root"]["inputDefinitions"]["parameters"]
     for name, choices in parameters.CHOICES.items():
         declared[name]["literals"] = list(choices)
-    problems = dangling_inputs(spec)
+    problems = driver_problems(documents)
     if problems:
-        raise FashionTuningError(f"{output} has dangling inputs: {'; '.join(problems)}")
+        raise FashionTuningError(f"the graph must pass Kubeflow's driver; got {'; '.join(problems)}")
     text = yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
     load_component_from_text(text)
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
     return output
 

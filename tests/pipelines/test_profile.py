@@ -9,6 +9,7 @@ from kfp import dsl
 from components.errors import ConfigurationError, ParameterError
 from pipelines import lint
 from pipelines.compilation import compile_pipeline
+from pipelines.driver_rules import driver_problems
 from pipelines.images import image_tag
 from pipelines.placement import apply_profile
 from pipelines.profile import PROFILES_DIR, ClusterProfile, load_profile, parse_profile
@@ -205,7 +206,7 @@ def test_examples_lists_what_must_be_replaced():
 
 def test_compiled_pipeline_has_no_dangling_input(compiled):
     """Every input of every task is given by its parent or a sibling."""
-    assert [] == lint.dangling_inputs(compiled[1][0])
+    assert [] == driver_problems(compiled[1])
 
 
 def test_compiled_pipeline_keeps_the_policy(compiled):
