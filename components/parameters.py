@@ -1,7 +1,8 @@
 """Run parameters: coercion, bounds, and one error that lists every problem.
 
-Names, order and defaults are declared once, in the pipeline's signature (`pipelines/fashion_tuning.py`). Kubeflow's form
-sends strings, its back end whole floats as integers, and the local runner integers as floats: all are accepted here.
+Names, order and defaults are declared once, in the pipeline's signature (`pipelines/fashion_tuning.py`), whose docstring
+says what each means; its rule is one field of the settings below. Kubeflow's form sends strings, its back end whole
+floats as integers, and the local runner integers as floats: all are accepted here.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from components.approaches import APPROACHES, SPACES
 from components.dataset_name import parse_dataset
@@ -18,12 +19,6 @@ from components.errors import ParameterError
 
 MLP_ALGORITHMS = APPROACHES["mlp"].algorithms
 RESNET18_ALGORITHMS = APPROACHES["resnet18"].algorithms
-CHOICES: dict[str, tuple[str, ...]] = {
-    "search_mlp_algorithm": MLP_ALGORITHMS,
-    "search_resnet18_algorithm": RESNET18_ALGORITHMS,
-    "search_space": SPACES,
-}
-"""Parameters with a closed set of values; the compiled pipeline shows them as drop-downs."""
 
 
 def _number(value: Any) -> float:
@@ -72,13 +67,16 @@ def _boolean(value: Any) -> bool:
     raise ValueError("must be true or false")
 
 
-def _choice(allowed: tuple[str, ...]) -> Callable[[Any], str]:
-    def coerce(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}")
-        return value
+class _Choice:
+    """A closed set of values; the compiled pipeline shows it as a drop-down."""
 
-    return coerce
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = allowed
+
+    def __call__(self, value: Any) -> str:
+        if value not in self.allowed:
+            raise ValueError(f"must be one of {', '.join(self.allowed)}")
+        return value
 
 
 def _text(value: Any) -> str:
@@ -114,33 +112,21 @@ def _datasets(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-_RULES: dict[str, Callable[[Any], Any]] = {
-    "data_datasets": _datasets,
-    "data_validation_fraction": _real(0.01, 0.5),
-    "data_test_fraction": _real(0.01, 0.5),
-    "data_min_class_count": _integer(1, 1_000_000),
-    "data_limit": _integer(0, 100_000_000),
-    "search_trials": _integer(1, 10_000),
-    "search_minutes": _real(0, 100_000, low_open=True),
-    "search_workers": _integer(1, 64),
-    "search_epochs": _integer(1, 1_000),
-    "search_pruning": _boolean,
-    "search_warm_start": _boolean,
-    "search_mlp_algorithm": _choice(MLP_ALGORITHMS),
-    "search_resnet18_algorithm": _choice(RESNET18_ALGORITHMS),
-    "search_space": _choice(SPACES),
-    "study_root": _text,
-    "train_replicates": _integer(1, 20),
-    "train_weights": _weights,
-    "seed": _integer(0, 2**31 - 1),
-    "promote_champion": _boolean,
-    "promote_min_gain": _real(0, 1),
-}
+def _parameter(rule: Callable[[Any], Any], **default: Any) -> Any:
+    """Return a field that one run parameter fills: the class's prefix and the field's name."""
+    return dataclasses.field(metadata={"rule": rule}, **default)
+
+
+def _also(parameter: str, **default: Any) -> Any:
+    """Return a field that takes the value of a run parameter declared elsewhere."""
+    return dataclasses.field(metadata={"parameter": parameter}, **default)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
     """A typed part of the run parameters that travels between steps as a struct."""
+
+    PREFIX: ClassVar[str] = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON types."""
@@ -154,55 +140,58 @@ class _Settings:
             **{f.name: casts[getattr(f.type, "__name__", f.type)](values[f.name]) for f in dataclasses.fields(cls)}
         )
 
+    @classmethod
+    def rules(cls) -> dict[str, Callable[[Any], Any]]:
+        """Return the rule of each run parameter that is declared here."""
+        return {cls.PREFIX + f.name: f.metadata["rule"] for f in dataclasses.fields(cls) if "rule" in f.metadata}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Take this part out of the checked run parameters."""
+        named = {f.name: f.metadata.get("parameter", cls.PREFIX + f.name) for f in dataclasses.fields(cls)}
+        return cls(**{field: values[parameter] for field, parameter in named.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings(_Settings):
+    """What only the plan needs, and the seed of everything."""
+
+    data_datasets: tuple = _parameter(_datasets)
+    study_root: str = _parameter(_text)
+    seed: int = _parameter(_integer(0, 2**31 - 1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(_Settings):
-    """What ingest needs.
+    """What ingest needs."""
 
-    Attributes:
-        validation_fraction: Share of the training part held out for validation.
-        test_fraction: Chance of an image to be held out as test, decided by its content; ignored where the publisher fixed a test set.
-        min_class_count: Classes with fewer examples are folded into "other".
-        limit: Examples to keep, stratified; 0 keeps all.
-        seed: Seed of the validation split.
-    """
-
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.15
-    min_class_count: int = 1
-    limit: int = 0
-    seed: int = 0
+    PREFIX = "data_"
+    validation_fraction: float = _parameter(_real(0.01, 0.5), default=0.1)
+    test_fraction: float = _parameter(_real(0.01, 0.5), default=0.15)
+    min_class_count: int = _parameter(_integer(1, 1_000_000), default=1)
+    limit: int = _parameter(_integer(0, 100_000_000), default=0)
+    seed: int = _also("seed", default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(_Settings):
     """What a search worker needs; the budget is for one study, so both approaches get the same.
 
-    Attributes:
-        trials: The study ends at this many trials ...
-        minutes: ... or at this many device-minutes summed over its workers; running trials end with their epoch.
-        workers: Workers per study.
-        epochs: Most epochs of a trial.
-        pruning: Whether asynchronous successive halving stops weak trials.
-        warm_start: Whether trials of earlier studies are reused.
-        mlp_algorithm: One of `MLP_ALGORITHMS`.
-        resnet18_algorithm: One of `RESNET18_ALGORITHMS`.
-        space: One of `SPACES`.
-        seed: Seed of the sampler and of the trials.
-        weights: URI of ImageNet weights for ResNet18, the final training's: trials start from what the winner starts from.
+    `weights` are the final training's: trials start from what the winner starts from.
     """
 
-    trials: int
-    minutes: float
-    workers: int
-    epochs: int
-    pruning: bool
-    warm_start: bool
-    mlp_algorithm: str
-    resnet18_algorithm: str
-    space: str
-    seed: int
-    weights: str = ""
+    PREFIX = "search_"
+    trials: int = _parameter(_integer(1, 10_000))
+    minutes: float = _parameter(_real(0, 100_000, low_open=True))
+    workers: int = _parameter(_integer(1, 64))
+    epochs: int = _parameter(_integer(1, 1_000))
+    pruning: bool = _parameter(_boolean)
+    warm_start: bool = _parameter(_boolean)
+    mlp_algorithm: str = _parameter(_Choice(*MLP_ALGORITHMS))
+    resnet18_algorithm: str = _parameter(_Choice(*RESNET18_ALGORITHMS))
+    space: str = _parameter(_Choice(*SPACES))
+    seed: int = _also("seed")
+    weights: str = _also("train_weights", default="")
 
     def algorithm(self, approach: str) -> str:
         """Return an approach's search algorithm: as chosen, or its only one."""
@@ -211,19 +200,28 @@ class SearchSettings(_Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(_Settings):
-    """What the final training needs.
+    """What the final training needs; `seed` is what the replicates' seeds are made of."""
 
-    Attributes:
-        replicates: Seeds to train the best configuration with.
-        weights: URI of ImageNet weights for ResNet18; empty trains from scratch.
-        epochs: Most epochs of a replicate.
-        seed: What the replicates' seeds are made of (`components.search.trial.replicate_seed`).
-    """
+    PREFIX = "train_"
+    replicates: int = _parameter(_integer(1, 20))
+    weights: str = _parameter(_weights)
+    epochs: int = _also("search_epochs")
+    seed: int = _also("seed")
 
-    replicates: int
-    weights: str
-    epochs: int
-    seed: int
+
+@dataclass(frozen=True, kw_only=True)
+class PromotionSettings(_Settings):
+    """What the champion's gate needs."""
+
+    PREFIX = "promote_"
+    champion: bool = _parameter(_boolean)
+    min_gain: float = _parameter(_real(0, 1))
+
+
+_SETTINGS = (PlanSettings, DataSettings, SearchSettings, TrainSettings, PromotionSettings)
+_RULES = dict(sorted(rule for settings in _SETTINGS for rule in settings.rules().items()))
+CHOICES: dict[str, tuple[str, ...]] = {n: rule.allowed for n, rule in _RULES.items() if isinstance(rule, _Choice)}
+"""Run parameters with a closed set of values."""
 
 
 @dataclass(frozen=True)
@@ -274,21 +272,22 @@ class RunParameters:
     @property
     def data(self) -> DataSettings:
         """The part that ingest needs."""
-        return DataSettings(**self._part("data_", DataSettings))
+        return DataSettings.of(self.values)
 
     @property
     def search(self) -> SearchSettings:
         """The part that search workers need."""
-        return SearchSettings(**self._part("search_", SearchSettings) | {"weights": self.values["train_weights"]})
+        return SearchSettings.of(self.values)
 
     @property
     def train(self) -> TrainSettings:
         """The part that the final training needs."""
-        return TrainSettings(**self._part("train_", TrainSettings) | {"epochs": self.values["search_epochs"]})
+        return TrainSettings.of(self.values)
 
-    def _part(self, prefix: str, settings: type[_Settings]) -> dict[str, Any]:
-        names = [f.name for f in dataclasses.fields(settings)]
-        return {n: self.values.get(prefix + n, self.values.get(n)) for n in names}
+    @property
+    def promotion(self) -> PromotionSettings:
+        """The part that the champion's gate needs."""
+        return PromotionSettings.of(self.values)
 
 
 def shown_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:

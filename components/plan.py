@@ -28,7 +28,9 @@ class Plan:
         data: `DataSettings` as a struct.
         search: `SearchSettings` as a struct.
         train: `TrainSettings` as a struct.
-        run: `id`, `study_root`, `study_prefix` and all checked `parameters`, sources without the queries of their URLs.
+        promotion: `PromotionSettings` as a struct.
+        run: `id`, `study_root` and `study_prefix`.
+        parameters: All of them, checked, sources without the queries of their URLs.
     """
 
     datasets: list[dict[str, str]]
@@ -36,7 +38,9 @@ class Plan:
     data: dict[str, Any]
     search: dict[str, Any]
     train: dict[str, Any]
+    promotion: dict[str, Any]
     run: dict[str, Any]
+    parameters: dict[str, Any]
 
 
 def make_plan(run_id: str, parameters: dict[str, Any], overview_path: str) -> Plan:
@@ -82,7 +86,9 @@ def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
         data=checked.data.to_dict(),
         search=checked.search.to_dict(),
         train=checked.train.to_dict(),
-        run={"id": run_id, "study_root": study_root, "study_prefix": prefix, "parameters": checked.to_shown()},
+        promotion=checked.promotion.to_dict(),
+        run={"id": run_id, "study_root": study_root, "study_prefix": prefix},
+        parameters=checked.to_shown(),
     )
 
 
@@ -101,6 +107,6 @@ def _describe(plan: Plan, checked: RunParameters) -> str:
         "",
         "| parameter | value |",
         "|---|---|",
-        *(f"| {name} | `{value}` |" for name, value in plan.run["parameters"].items()),
+        *(f"| {name} | `{value}` |" for name, value in plan.parameters.items()),
     ]
     return "\n".join(lines) + "\n"

@@ -1,19 +1,40 @@
 """The Kubeflow steps: one thin wrapper each around a plain function of `components`.
 
-Kubeflow embeds each function's source and evaluates its annotations again in the container, where only the names of
-`typing` and `kfp.dsl` exist. So: no `from __future__ import annotations`, no `X | None`, no project types in a signature,
-and every import of the project inside the body. The one file of `components` that imports kfp.
+Kubeflow reads each signature, and hands the container only the function's name: the image has this file. What a step is
+given is kept small, because Kubeflow stores it several times for every pod. Annotations must be real objects, so: no
+`from __future__ import annotations`, no `X | None`, no project types. The one file of `components` that imports kfp.
 """
 
+import json
 from typing import List, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
 
+EXECUTOR = "kfp.dsl.executor_main"
+"""kfp.local starts only commands in which its executor is named."""
+
 
 def _component(function):
+    if not hasattr(dsl, "component"):  # inside a step's container, see components/__main__.py
+        return function
     # The image is set per task when the graph is built; kfp is part of every image, so nothing is installed at run time.
-    return dsl.component(function, base_image="python:3.12", install_kfp_package=False)
+    component = dsl.component(function, base_image="python:3.12", install_kfp_package=False)
+    container = component.component_spec.implementation.container
+    container.command, container.args = ["python3", "-m", "components"], [function.__name__, "{{$}}", EXECUTOR]
+    return component
+
+
+def execute(step: str, executor_input: str, _executor: str = EXECUTOR) -> None:
+    """Run a step inside its container.
+
+    Args:
+        step: Name of one of the functions below.
+        executor_input: What Kubeflow gives it, as JSON.
+    """
+    from kfp.dsl.executor import Executor
+
+    Executor(executor_input=json.loads(executor_input), function_to_execute=globals()[step]).execute()
 
 
 @_component
@@ -40,7 +61,17 @@ def plan(
     promote_champion: bool,
     promote_min_gain: float,
     overview: Output[Markdown],
-) -> NamedTuple("Plan", datasets=list, workers=list, data=dict, search=dict, train=dict, run=dict):
+) -> NamedTuple(
+    "Plan",
+    datasets=List[dict],
+    workers=List[str],
+    data=dict,
+    search=dict,
+    train=dict,
+    promotion=dict,
+    run=dict,
+    parameters=dict,
+):
     """Validate every parameter, check access, fix study names, list datasets and workers."""
     parameters = {k: v for k, v in locals().items() if k not in ("run_id", "overview")}
     from components.plan import make_plan
@@ -48,7 +79,7 @@ def plan(
 
     with step("plan"):
         made = make_plan(run_id, parameters, overview.path)
-    return (made.datasets, made.workers, made.data, made.search, made.train, made.run)
+    return (made.datasets, made.workers, made.data, made.search, made.train, made.promotion, made.run, made.parameters)
 
 
 @_component
@@ -75,7 +106,9 @@ def ingest(
 
 
 @_component
-def search_mlp(train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]):
+def search_mlp(
+    train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]
+) -> NamedTuple("Searched", trials=int):
     """Work on the Keras Tuner study of the MLP until it is finished."""
     from components.runtime import step
 
@@ -83,11 +116,14 @@ def search_mlp(train_data: Input[Dataset], run: dict, search: dict, worker: str,
         from components.models.mlp import training as mlp
         from components.search.step import search_step
 
-        search_step(mlp, train_data.path, run, search, worker, overview.path)
+        trials = search_step(mlp, train_data.path, run, search, worker, overview.path)
+    return (trials,)
 
 
 @_component
-def search_resnet18(train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]):
+def search_resnet18(
+    train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]
+) -> NamedTuple("Searched", trials=int):
     """Work on the scikit-optimize study of ResNet18 until it is finished."""
     from components.runtime import step
 
@@ -95,7 +131,8 @@ def search_resnet18(train_data: Input[Dataset], run: dict, search: dict, worker:
         from components.models.resnet18 import training as resnet18
         from components.search.step import search_step
 
-        search_step(resnet18, train_data.path, run, search, worker, overview.path)
+        trials = search_step(resnet18, train_data.path, run, search, worker, overview.path)
+    return (trials,)
 
 
 @_component
@@ -103,6 +140,7 @@ def train_mlp(
     train_data: Input[Dataset],
     run: dict,
     train: dict,
+    searched: List[int],  # noqa: ARG001 - the training waits for every worker's
     model: Output[Model],
     metrics: Output[Metrics],
 ):
@@ -124,6 +162,7 @@ def train_resnet18(
     train_data: Input[Dataset],
     run: dict,
     train: dict,
+    searched: List[int],  # noqa: ARG001 - the training waits for every worker's
     model: Output[Model],
     metrics: Output[Metrics],
 ):
@@ -164,6 +203,7 @@ def evaluate(
 @_component
 def report(
     run: dict,
+    parameters: dict,
     evaluations_mlp: Input[List[Artifact]],
     evaluations_resnet18: Input[List[Artifact]],
     ingest_reports: Input[List[Artifact]],
@@ -180,7 +220,7 @@ def report(
     with step("report"):
         evaluations = paths(evaluations_mlp, evaluations_resnet18)
         inputs = (evaluations, paths(ingest_reports), paths(test_data))
-        logged = report_step(run, *inputs, html.path, summary.path, overview.path)
+        logged = report_step(run, parameters, *inputs, html.path, summary.path, overview.path)
     metrics.metadata.update(logged)
     save_metadata(metrics)
 
@@ -188,6 +228,7 @@ def report(
 @_component
 def promote(
     run: dict,
+    promotion: dict,
     report_summary: Input[Artifact],
     models_mlp: Input[List[Model]],
     models_resnet18: Input[List[Model]],
@@ -203,4 +244,6 @@ def promote(
 
     with step("promote"):
         models, evaluations = paths(models_mlp, models_resnet18), paths(evaluations_mlp, evaluations_resnet18)
-        promote_step(run, report_summary.path, models, evaluations, paths(test_data), summary.path, overview.path)
+        promote_step(
+            run, promotion, report_summary.path, models, evaluations, paths(test_data), summary.path, overview.path
+        )

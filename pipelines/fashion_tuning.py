@@ -6,7 +6,7 @@ The signature of `build_pipeline`'s pipeline is the only declaration of the run 
 from typing import List, NamedTuple
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model
+from kfp.dsl import Artifact, Dataset, Model
 
 from components import steps
 from pipelines.images import image_name
@@ -16,19 +16,8 @@ from pipelines.profile import ClusterProfile
 PIPELINE_NAME = "fashion-tuning"
 
 
-class Comparison(NamedTuple):
-    """What one dataset's comparison hands on."""
-
-    evaluation_mlp: Artifact
-    evaluation_resnet18: Artifact
-    model_mlp: Model
-    model_resnet18: Model
-    test_data: Dataset
-    ingest_report: Artifact
-
-
 class Comparisons(NamedTuple):
-    """The same for all datasets, in the order of the plan."""
+    """What the comparisons on all datasets hand on, in the order of the plan."""
 
     evaluations_mlp: List[Artifact]
     evaluations_resnet18: List[Artifact]
@@ -52,71 +41,40 @@ def build_pipeline(profile: ClusterProfile):
         apply_profile(task, step, profile)
         return task
 
-    @dsl.pipeline(name="search-mlp-workers", display_name="MLP search")
-    def search_mlp_workers(train_data: Input[Dataset], run: dict, search: dict, workers: List[str]):
-        with dsl.ParallelFor(workers, name="each worker") as worker:
-            task = steps.search_mlp(train_data=train_data, run=run, search=search, worker=worker)
-            configured(task, "search-mlp", "Keras Tuner worker")
-
-    @dsl.pipeline(name="search-resnet18-workers", display_name="ResNet18 search")
-    def search_resnet18_workers(train_data: Input[Dataset], run: dict, search: dict, workers: List[str]):
-        with dsl.ParallelFor(workers, name="each worker") as worker:
-            task = steps.search_resnet18(train_data=train_data, run=run, search=search, worker=worker)
-            configured(task, "search-resnet18", "scikit-optimize worker")
-
-    @dsl.pipeline(name="compare-on", display_name="Compare on one dataset")
-    def compare_on(
-        dataset: dict, workers: List[str], data: dict, search: dict, train: dict, run: dict, study_root: str
-    ) -> Comparison:
-        ingested = steps.ingest(dataset=dataset, data=data, study_root=study_root)
-        configured(ingested, "ingest", "Ingest", cached=True)
-        train_data, test_data = ingested.outputs["train_data"], ingested.outputs["test_data"]
-
-        searched = search_mlp_workers(train_data=train_data, run=run, search=search, workers=workers)
-        searched.set_display_name("Search MLP (Keras Tuner)")
-        mlp = steps.train_mlp(train_data=train_data, run=run, train=train).after(searched)
-        configured(mlp, "train-mlp", "Train MLP", cached=True)
-
-        searched = search_resnet18_workers(train_data=train_data, run=run, search=search, workers=workers)
-        searched.set_display_name("Search ResNet18 (scikit-optimize)")
-        resnet18 = steps.train_resnet18(train_data=train_data, run=run, train=train).after(searched)
-        configured(resnet18, "train-resnet18", "Train ResNet18", cached=True)
-
-        evaluated_mlp = steps.evaluate(model=mlp.outputs["model"], test_data=test_data)
-        configured(evaluated_mlp, "evaluate", "Evaluate MLP", cached=True)
-        evaluated_resnet18 = steps.evaluate(model=resnet18.outputs["model"], test_data=test_data)
-        configured(evaluated_resnet18, "evaluate", "Evaluate ResNet18", cached=True)
-        return Comparison(
-            evaluated_mlp.outputs["evaluation"],
-            evaluated_resnet18.outputs["evaluation"],
-            mlp.outputs["model"],
-            resnet18.outputs["model"],
-            test_data,
-            ingested.outputs["ingest_report"],
-        )
-
     @dsl.pipeline(name="each-dataset", display_name="Each dataset")
     def each_dataset(
         datasets: List[dict], workers: List[str], data: dict, search: dict, train: dict, run: dict, study_root: str
     ) -> Comparisons:
         with dsl.ParallelFor(datasets, name="each dataset") as dataset:
-            compared = compare_on(
-                dataset=dataset,
-                workers=workers,
-                data=data,
-                search=search,
-                train=train,
-                run=run,
-                study_root=study_root,
-            )
-            compared.set_display_name("Compare on one dataset")
+            ingested = steps.ingest(dataset=dataset, data=data, study_root=study_root)
+            configured(ingested, "ingest", "Ingest", cached=True)
+            train_data, test_data = ingested.outputs["train_data"], ingested.outputs["test_data"]
+
+            with dsl.ParallelFor(workers, name="Search MLP (Keras Tuner)") as worker:
+                mlp_worker = steps.search_mlp(train_data=train_data, run=run, search=search, worker=worker)
+                configured(mlp_worker, "search-mlp", "Keras Tuner worker")
+            searched = dsl.Collected(mlp_worker.outputs["trials"])
+            mlp = steps.train_mlp(train_data=train_data, run=run, train=train, searched=searched)
+            configured(mlp, "train-mlp", "Train MLP", cached=True)
+
+            with dsl.ParallelFor(workers, name="Search ResNet18 (scikit-optimize)") as worker:
+                resnet18_worker = steps.search_resnet18(train_data=train_data, run=run, search=search, worker=worker)
+                configured(resnet18_worker, "search-resnet18", "scikit-optimize worker")
+            searched = dsl.Collected(resnet18_worker.outputs["trials"])
+            resnet18 = steps.train_resnet18(train_data=train_data, run=run, train=train, searched=searched)
+            configured(resnet18, "train-resnet18", "Train ResNet18", cached=True)
+
+            evaluated_mlp = steps.evaluate(model=mlp.outputs["model"], test_data=test_data)
+            configured(evaluated_mlp, "evaluate", "Evaluate MLP", cached=True)
+            evaluated_resnet18 = steps.evaluate(model=resnet18.outputs["model"], test_data=test_data)
+            configured(evaluated_resnet18, "evaluate", "Evaluate ResNet18", cached=True)
         return Comparisons(
-            dsl.Collected(compared.outputs["evaluation_mlp"]),
-            dsl.Collected(compared.outputs["evaluation_resnet18"]),
-            dsl.Collected(compared.outputs["model_mlp"]),
-            dsl.Collected(compared.outputs["model_resnet18"]),
-            dsl.Collected(compared.outputs["test_data"]),
-            dsl.Collected(compared.outputs["ingest_report"]),
+            dsl.Collected(evaluated_mlp.outputs["evaluation"]),
+            dsl.Collected(evaluated_resnet18.outputs["evaluation"]),
+            dsl.Collected(mlp.outputs["model"]),
+            dsl.Collected(resnet18.outputs["model"]),
+            dsl.Collected(test_data),
+            dsl.Collected(ingested.outputs["ingest_report"]),
         )
 
     @dsl.pipeline(name=PIPELINE_NAME, display_name="Fashion tuning: MLP or ResNet18?")
@@ -172,39 +130,20 @@ def build_pipeline(profile: ClusterProfile):
             promote_champion: Let the winner challenge the champion.
             promote_min_gain: Accuracy by which a challenger must be better.
         """
-        planned = steps.plan(
-            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            data_datasets=data_datasets,
-            data_validation_fraction=data_validation_fraction,
-            data_test_fraction=data_test_fraction,
-            data_min_class_count=data_min_class_count,
-            data_limit=data_limit,
-            search_trials=search_trials,
-            search_minutes=search_minutes,
-            search_workers=search_workers,
-            search_epochs=search_epochs,
-            search_pruning=search_pruning,
-            search_warm_start=search_warm_start,
-            search_mlp_algorithm=search_mlp_algorithm,
-            search_resnet18_algorithm=search_resnet18_algorithm,
-            search_space=search_space,
-            study_root=study_root,
-            train_replicates=train_replicates,
-            train_weights=train_weights,
-            seed=seed,
-            promote_champion=promote_champion,
-            promote_min_gain=promote_min_gain,
-        )
+        parameters = dict(locals())
+        for name in ("configured", "each_dataset"):  # what surrounds this function counts as local, too
+            del parameters[name]
+        planned = steps.plan(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **parameters)
         configured(planned, "plan", "Plan")
-        run = planned.outputs["run"]
+        plan = planned.outputs
 
         compared = each_dataset(
-            datasets=planned.outputs["datasets"],
-            workers=planned.outputs["workers"],
-            data=planned.outputs["data"],
-            search=planned.outputs["search"],
-            train=planned.outputs["train"],
-            run=run,
+            datasets=plan["datasets"],
+            workers=plan["workers"],
+            data=plan["data"],
+            search=plan["search"],
+            train=plan["train"],
+            run=plan["run"],
             study_root=study_root,
         )
         compared.set_display_name("Compare on each dataset")
@@ -214,7 +153,8 @@ def build_pipeline(profile: ClusterProfile):
         }
 
         reported = steps.report(
-            run=run,
+            run=plan["run"],
+            parameters=plan["parameters"],
             ingest_reports=compared.outputs["ingest_reports"],
             test_data=compared.outputs["test_data"],
             **evaluations,
@@ -222,7 +162,8 @@ def build_pipeline(profile: ClusterProfile):
         configured(reported, "report", "Report")
 
         promoted = steps.promote(
-            run=run,
+            run=plan["run"],
+            promotion=plan["promotion"],
             report_summary=reported.outputs["summary"],
             models_mlp=compared.outputs["models_mlp"],
             models_resnet18=compared.outputs["models_resnet18"],

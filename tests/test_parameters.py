@@ -86,7 +86,7 @@ def test_all_problems_are_reported_together(defaults):
     with pytest.raises(ParameterError) as caught:
         RunParameters.from_dict(values)
 
-    assert ["serch_trials", "search_trials", "search_epochs", "seed"] == [p.split()[0] for p in caught.value.problems]
+    assert ["serch_trials", "search_epochs", "search_trials", "seed"] == [p.split()[0] for p in caught.value.problems]
 
 
 def test_more_workers_than_trials_are_refused(defaults):

@@ -12,6 +12,7 @@ from components.evaluation.evaluate import evaluate
 from components.evaluation.kept import REPORT, SUMMARY, keep_result
 from components.evaluation.report.report import write_report
 from components.evaluation.ui_metrics import UiMetrics, ui_metrics
+from components.parameters import PromotionSettings
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.objects import REPLICATES
 from components.stores import open_store
@@ -49,6 +50,7 @@ def evaluate_step(model_path: str, test_path: str, evaluation_path: str) -> UiMe
 
 def report_step(
     run: dict[str, Any],
+    parameters: dict[str, Any],
     evaluation_dirs: list[Path],
     ingest_report_dirs: list[Path],
     test_dirs: list[Path],
@@ -59,7 +61,8 @@ def report_step(
     """Write the report of a run.
 
     Args:
-        run: `id`, `study_root` and `parameters` as the plan fixed them.
+        run: `id`, `study_root` and `study_prefix` as the plan fixed them.
+        parameters: Every run parameter.
         evaluation_dirs: One per dataset and approach.
         ingest_report_dirs: One per dataset.
         test_dirs: One `test_data` per dataset.
@@ -74,7 +77,7 @@ def report_step(
         evaluation_dirs=evaluation_dirs,
         ingest_report_dirs=ingest_report_dirs,
         test_dirs=test_dirs,
-        parameters=run["parameters"],
+        parameters=parameters,
         run=run,
         history=run["study_root"],
         html_path=Path(html_path),
@@ -92,6 +95,7 @@ def report_step(
 
 def promote_step(
     run: dict[str, Any],
+    promotion: dict[str, Any],
     report_summary_path: str,
     model_dirs: list[Path],
     evaluation_dirs: list[Path],
@@ -102,7 +106,8 @@ def promote_step(
     """Let each dataset's model that is best on validation challenge its champion, write the final summary, and drop what only a retry would need.
 
     Args:
-        run: `study_root` and `parameters` as the plan fixed them; champions are kept under the study root.
+        run: `id`, `study_root` and `study_prefix` as the plan fixed them; champions are kept under the study root.
+        promotion: `PromotionSettings` as a struct.
         report_summary_path: `summary.json` of the report step.
         model_dirs: One per dataset and approach.
         evaluation_dirs: One per dataset and approach.
@@ -110,14 +115,15 @@ def promote_step(
         summary_path: File for `summary.json` with the champion decisions.
         overview_path: File for the decisions as Markdown.
     """
+    settings = PromotionSettings.from_dict(promotion)
     summary = promote(
         summary=json.loads(Path(report_summary_path).read_text(encoding="utf-8")),
         model_dirs=model_dirs,
         evaluation_dirs=evaluation_dirs,
         test_dirs=test_dirs,
         root=run["study_root"],
-        enabled=bool(run["parameters"]["promote_champion"]),
-        min_gain=float(run["parameters"]["promote_min_gain"]),
+        enabled=settings.champion,
+        min_gain=settings.min_gain,
         run=run,
     )
     Path(summary_path).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ def search_step(
     search: dict[str, Any],
     worker: str,
     overview_path: str,
-) -> None:
+) -> int:
     """Work on a study until it is finished, by this worker or another.
 
     Args:
@@ -32,6 +32,9 @@ def search_step(
         search: `SearchSettings` as a struct.
         worker: This worker's name.
         overview_path: File for the study's table as Markdown.
+
+    Returns:
+        How many trials the study has.
     """
     data = TrainData.load(train_path)
     ledger = run_worker(
@@ -51,3 +54,4 @@ def search_step(
     head = ["trial", "status", "validation accuracy", "epochs", "device-seconds", "worker", "hyperparameters"]
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows]
     Path(overview_path).write_text(f"# Study {ledger.name}\n\n" + "\n".join(table) + "\n", encoding="utf-8")
+    return len(ledger.trials)

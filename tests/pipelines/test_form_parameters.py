@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.parameters import DataSettings, RunParameters, SearchSettings, TrainSettings
+from components.parameters import DataSettings, PromotionSettings, RunParameters, SearchSettings, TrainSettings
 from components.plan import make_plan
 from tests.fakes.kfp_api import ApiError, FakeKfpApi
 
@@ -57,8 +57,8 @@ ARRIVES = {
     "train_replicates": [("train", "replicates", 2)],
     "train_weights": [("train", "weights", "gs://bucket/resnet18.safetensors")],
     "seed": [("data", "seed", 42), ("search", "seed", 42), ("train", "seed", 42)],
-    "promote_champion": [("run", "parameters", "promote_champion", False)],
-    "promote_min_gain": [("run", "parameters", "promote_min_gain", 0.01)],
+    "promote_champion": [("promotion", "champion", False)],
+    "promote_min_gain": [("promotion", "min_gain", 0.01)],
 }
 """Where each of them must arrive: an output of the plan step, as its consumer reads it."""
 
@@ -89,7 +89,12 @@ def handed_on_by_the_driver(value: Any) -> Any:
 
 def as_settings(outputs: dict[str, Any]) -> dict[str, Any]:
     """The plan's outputs as ingest, search and training read them, whole numbers having become floats on the way."""
-    parts = {"data": DataSettings, "search": SearchSettings, "train": TrainSettings}
+    parts = {
+        "data": DataSettings,
+        "search": SearchSettings,
+        "train": TrainSettings,
+        "promotion": PromotionSettings,
+    }
     floats = {n: {k: float(v) if type(v) is int else v for k, v in outputs[n].items()} for n in parts}
     read = {name: settings.from_dict(floats[name]).to_dict() for name, settings in parts.items()}
     datasets = [{key: entry[key] for key in ("name", "source")} for entry in outputs["datasets"]]
@@ -153,7 +158,7 @@ def test_plain_text_is_as_good(tmp_path: Path, name: str) -> None:
     checked = RunParameters.from_dict({**defaults, name: text})
 
     plan = make_plan("0-1", {**defaults, name: text}, str(tmp_path / "overview.md"))
-    assert checked.to_dict() == plan.run["parameters"]
+    assert checked.to_dict() == plan.parameters
     assert 1 == (tmp_path / "overview.md").read_text().count(f"| {name} |")
 
 

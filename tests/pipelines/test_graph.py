@@ -1,6 +1,10 @@
 """The compiled graph: what Kubeflow will run."""
 
 import inspect
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +15,12 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components import steps
 from components.parameters import CHOICES
 from pipelines.compilation import compile_components, compile_pipeline
-from pipelines.lint import dangling_inputs
+from pipelines.driver_rules import driver_problems
 from pipelines.presets import default_parameters
 from pipelines.profile import load_profile
 from pipelines.targets import IMAGE_TARGETS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +58,9 @@ def test_compiling_twice_gives_the_same_file(tmp_path):
     assert first == compile_pipeline(tmp_path / "b.yaml", profile).read_bytes()
 
 
-def test_no_dangling_inputs(spec):
+def test_the_driver_accepts_every_task(spec):
     """Whatever a task refers to is defined by the graph around it."""
-    assert [] == dangling_inputs(spec)
+    assert [] == driver_problems([spec])
 
 
 def test_every_step_is_in_the_graph_once_per_use(spec):
@@ -161,6 +167,82 @@ def test_wrappers_are_thin():
         assert not [s for s in statements if s.strip().startswith(("if ", "for ", "while ", "try:"))], step
 
 
-def test_step_source_fits_an_argument():
-    """Kubeflow passes a step's source in one argument of at most 128 KiB."""
-    assert Path(steps.__file__).stat().st_size < 131_072
+def test_pods_carry_no_source(spec):
+    """A step's pod names the function that its image holds: Kubeflow stores each pod's command several times."""
+    containers = [e["container"] for e in spec["deploymentSpec"]["executors"].values()]
+
+    assert {("python3", "-m", "components")} == {tuple(c["command"]) for c in containers}
+    assert {s.replace("-", "_") for s in IMAGE_TARGETS} == {c["args"][0] for c in containers}
+
+
+def test_steps_are_given_only_what_they_need(spec):
+    """All run parameters together go to plan and report alone; what names a study is enough for the others."""
+    given = {name: set(task.get("inputs", {}).get("parameters", ())) for name, task in tasks(spec)}
+
+    assert {"report"} == {name for name, parameters in given.items() if "parameters" in parameters}
+    assert {"run", "search", "worker"} == given["search-mlp"]
+    assert {"run", "train", "searched"} == given["train-resnet18"]
+
+
+@pytest.mark.parametrize("number", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_every_process_compiles_the_same_file(tmp_path, number):
+    """`submit` knows a version by its content: fresh processes, whose maps differ in order, write the same bytes."""
+    program = (
+        "import sys; from pathlib import Path; from pipelines.compilation import compile_pipeline;"
+        "from pipelines.profile import load_profile; compile_pipeline(Path(sys.argv[1]), load_profile('local'))"
+    )
+    contents = set()
+    for i in range(number):
+        environment = os.environ | {"PYTHONHASHSEED": str(i)}
+        path = tmp_path / f"{i}.yaml"
+        subprocess.run([sys.executable, "-c", program, str(path)], cwd=ROOT, env=environment, check=True)
+        contents.add(path.read_bytes())
+
+    assert 1 == len(contents)
+
+
+def test_nested_pipelines_share_no_component_name(spec):
+    """Kubeflow's compiler would tell equal names apart by numbers, in the random order of a map: not the same file twice."""
+    names = {f"comp-{name}" for name in (*IMAGE_TARGETS, "evaluate-2", "each-dataset")}
+
+    assert names | {f"comp-for-loop-{n}" for n in (1, 2, 3)} == set(spec["components"])
+
+
+def test_a_run_parameter_is_added_by_four_lines(tmp_path):
+    """Signature, docstring, plan's signature, and a rule: then the form has it and every way in checks it."""
+    for folder in ("components", "pipelines"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    additions = {
+        "pipelines/fashion_tuning.py": [
+            ("        search_epochs: int = 20,", "        search_patience: int = 3,"),
+            ("            search_epochs: Most", "            search_patience: Epochs without progress."),
+        ],
+        "components/steps.py": [("    search_epochs: int,", "    search_patience: int,")],
+        "components/parameters.py": [
+            ("    epochs: int = _parameter(", "    patience: int = _parameter(_integer(1, 100))")
+        ],
+    }
+    for file, lines in additions.items():
+        path = tmp_path / file
+        text = path.read_text()
+        for before, line in lines:
+            (place,) = (found for found in text.splitlines() if found.startswith(before))
+            text = text.replace(place, f"{line}\n{place}")
+        path.write_text(text)
+    program = (
+        "from pathlib import Path; from components.parameters import RunParameters;"
+        "from pipelines.compilation import compile_pipeline; from pipelines.presets import default_parameters;"
+        "from pipelines.profile import load_profile; compile_pipeline(Path('new.yaml'), load_profile('local'));"
+        "values = default_parameters('x'); print(RunParameters.from_dict(values).search.patience);"
+        "RunParameters.from_dict(values | {'search_patience': 0})"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    declared = next(yaml.safe_load_all((tmp_path / "new.yaml").read_text()))["root"]["inputDefinitions"]["parameters"]
+
+    assert ("3\n", True) == (done.stdout, "search_patience must be a whole number from 1 to 100; got 0" in done.stderr)
+    assert ("NUMBER_INTEGER", 3.0) == (
+        declared["search_patience"]["parameterType"],
+        declared["search_patience"]["defaultValue"],
+    )
+    assert "Epochs without progress." == declared["search_patience"]["description"]
