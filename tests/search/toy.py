@@ -1,5 +1,6 @@
 """A toy approach: trains in milliseconds, deterministic, resumable; and a sampler that needs no framework."""
 
+import sys
 import time
 from types import SimpleNamespace
 from typing import ClassVar
@@ -11,7 +12,9 @@ from components.failpoints import failpoint
 from components.models.contract import FitResult, TrialDivergedError, TrialOutOfMemoryError
 from components.models.space import Parameter, Space
 from components.parameters import SearchSettings
+from components.search.samplers.choice import ALGORITHMS
 from components.search.study.claims import Timing
+from components.search.worker import worker
 
 SPACE = Space(
     (Parameter(name="x", low=0.0, high=1.0, default=0.5), Parameter(name="kind", choices=("a", "b"), default="a"))
@@ -44,6 +47,10 @@ def train_data(content_hash="0" * 64):
     )
 
 
+ALGORITHM = "random"
+"""What a search uses unless told otherwise."""
+
+
 def settings(**changes):
     """Settings of a small search without pruning and warm start."""
     values = {
@@ -53,8 +60,8 @@ def settings(**changes):
         "epochs": 3,
         "pruning": False,
         "warm_start": False,
-        "mlp_algorithm": "random",
-        "resnet18_algorithm": "random",
+        "mlp_algorithm": ALGORITHM,
+        "resnet18_algorithm": ALGORITHM,
         "space": "described",
         "seed": 0,
     }
@@ -127,3 +134,14 @@ class RandomSampler:
             return dict(self.seeds[number])
         generator = np.random.default_rng([self.seed, number])
         return {"x": round(float(generator.uniform()), 6), "kind": str(generator.choice(["a", "b"]))}
+
+
+def use(monkeypatch, algorithm):
+    """Let workers of this process use `RandomSampler` (`toy`) or the real sampler of an algorithm; plan no faults."""
+    monkeypatch.setattr(ToyTrainer, "faults", {})
+    monkeypatch.setattr(ToyTrainer, "fits", [])
+    if algorithm == "toy":
+        monkeypatch.setattr(worker, "make_sampler", RandomSampler)
+        return
+    monkeypatch.setattr(APPROACH, "APPROACH", next(name for name, known in ALGORITHMS.items() if algorithm in known))
+    monkeypatch.setattr(sys.modules[__name__], "ALGORITHM", algorithm)

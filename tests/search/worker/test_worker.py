@@ -10,18 +10,21 @@ import pytest
 from components.errors import ParameterError, StorageError
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.study import Study
-from components.search.worker import worker as worker_module
 from components.search.worker.worker import run_worker
 from components.stores import open_store
 from tests.search import toy
 
 
+@pytest.fixture(params=["toy", "gp"])
+def algorithm(request):
+    """The sampler that the toy is searched with: a toy as well, and scikit-optimize."""
+    return request.param
+
+
 @pytest.fixture(autouse=True)
-def toy_parts(monkeypatch):
-    """Use the toy sampler; no faults unless a test plans them."""
-    monkeypatch.setattr(worker_module, "make_sampler", toy.RandomSampler)
-    monkeypatch.setattr(toy.ToyTrainer, "faults", {})
-    monkeypatch.setattr(toy.ToyTrainer, "fits", [])
+def toy_parts(monkeypatch, algorithm):
+    """Use that sampler; no faults unless a test plans them."""
+    toy.use(monkeypatch, algorithm)
 
 
 @pytest.fixture
@@ -244,6 +247,18 @@ def test_warm_start_is_the_same_for_a_resumed_worker(run, tmp_path):
 
     assert reused == json.loads((tmp_path / "root/tuesday/reused.json").read_text())
     assert ["monday/0"] == reused["origins"]
+
+
+def test_trials_without_a_score_stop_neither_this_study_nor_the_next(run):
+    """Trials that went wrong before their first epoch are told to the sampler, and by warm start to the next study's."""
+    toy.ToyTrainer.faults.update({1: "diverge", 2: "oom", 4: "diverge"})
+    before = run("monday", trials=10)
+    ledger = run("tuesday", trials=4, warm_start=True)
+
+    assert (7, 2, 1) == tuple(before.count(status) for status in ("completed", "diverged", "failed"))
+    assert 9 == len(ledger.reused)
+    assert () in {t.scores for t in ledger.reused}
+    assert ["completed", "diverged", "failed", "completed"] == [t.status for t in ledger.trials]
 
 
 def test_cold_start_reuses_nothing(run):

@@ -5,7 +5,6 @@ import pytest
 from components.errors import ConfigurationError, DataError, TryAgainError
 from components.search.study.claims import MAX_ATTEMPTS
 from components.search.study.study import Study
-from components.search.worker import worker as worker_module
 from components.search.worker.worker import run_worker
 from components.stores import open_store
 from tests.search import toy
@@ -15,12 +14,16 @@ BROKEN = RuntimeError(
 )
 
 
+@pytest.fixture(params=["toy", "gp"])
+def algorithm(request):
+    """The sampler that the toy is searched with: a toy as well, and scikit-optimize."""
+    return request.param
+
+
 @pytest.fixture(autouse=True)
-def toy_parts(monkeypatch):
-    """Use the toy sampler; no faults unless a test plans them."""
-    monkeypatch.setattr(worker_module, "make_sampler", toy.RandomSampler)
-    monkeypatch.setattr(toy.ToyTrainer, "faults", {})
-    monkeypatch.setattr(toy.ToyTrainer, "fits", [])
+def toy_parts(monkeypatch, algorithm):
+    """Use that sampler; no faults unless a test plans them."""
+    toy.use(monkeypatch, algorithm)
 
 
 @pytest.fixture
