@@ -9,7 +9,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["tests.search.processes", "tests.search.steps_to_kill", "components.search.worker.worker"]
+    [
+        "tests.search.processes",
+        "tests.search.steps_to_kill",
+        "components.search.worker.worker",
+        "components.search.samplers.skopt",
+    ]
 )
 
 
@@ -56,6 +61,7 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
 
     Options:
         environment: Variables to set.
+        algorithm: Of scikit-optimize, searched with in place of the toy sampler.
         settings: Changes to the toy settings.
         timing: Changes to the toy timing.
         epoch_seconds: Of the toy.
@@ -77,7 +83,10 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
 
     logging.basicConfig(filename=f"{log_dir}/log.txt", level=logging.INFO)
     log = Path(log_dir)
-    worker.make_sampler = toy.RandomSampler
+    if algorithm := options.get("algorithm"):
+        toy.APPROACH.APPROACH, toy.ALGORITHM = "resnet18", algorithm
+    else:
+        worker.make_sampler = toy.RandomSampler
     if not options.get("knows_processes", True):
         study_module.process_identity = dict
     if offset := options.get("wall_offset"):

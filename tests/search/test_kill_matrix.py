@@ -2,6 +2,8 @@
 
 import pytest
 
+from components.search.study.study import Study
+from components.stores import open_store
 from tests.search import toy
 from tests.search.processes import lines, problems, run_worker
 
@@ -62,3 +64,30 @@ def test_killed_worker_loses_nothing_finished(stage, occurrence, kind, make_plac
     assert 0 == run_worker(place.uri, log, environment=place.environment, **options)
     place.collect()
     assert [] == problems(place.objects(), log, trials=TRIALS, kills=len(kills), expected=expected)
+
+
+REAL = {"settings": {"trials": 8, "epochs": 2}, "algorithm": "gp"}
+"""Long enough for scikit-optimize's model to suggest the last two trials."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_search(tmp_path_factory):
+    """The same of an undisturbed worker that searches with scikit-optimize."""
+    directory = tmp_path_factory.mktemp("search")
+    assert 0 == run_worker(str(directory / "store"), directory / "log", **REAL)
+    trials = Study.open(open_store(str(directory / "store")), "toy").ledger().trials
+    return lines(directory / "log" / "passed")[0], {t.number: t.hyperparameters for t in trials}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_search_suggests_what_an_uninterrupted_one_does(stage, make_place, uninterrupted_search, tmp_path):
+    """A suggestion of the real model is made anew from what the study holds, and is the same as without the kill."""
+    passed, expected = uninterrupted_search
+    place, log = make_place("local"), tmp_path / "log"
+    kills = kills_of(stage, "last", passed)
+    for fail_at in kills:
+        assert -9 == run_worker(place.uri, log, environment={"FAIL_AT": fail_at}, **REAL), fail_at
+
+    assert 0 == run_worker(place.uri, log, **REAL)
+    place.collect()
+    assert [] == problems(place.objects(), log, trials=8, kills=len(kills), expected=expected)

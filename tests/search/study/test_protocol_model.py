@@ -2,7 +2,8 @@
 
 The model has the protocol's atomic steps and nothing else: a worker reads the trial, creates the next claim, trains,
 creates the result, and reads back which one was accepted. At each step the worker may crash (and be replaced by one
-without memory), pause (so that its heartbeat goes stale), or lose the acknowledgement of a create.
+without memory), pause (so that its heartbeat goes stale), lose the acknowledgement of a create, or give the trial back
+because its device broke.
 """
 
 from collections import deque
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-CRASHES, PAUSES, LOST = 2, 1, 1
+CRASHES, PAUSES, LOST, BROKEN = 2, 1, 1, 1
 MAX_EPOCH = 3
 
 
@@ -39,7 +40,7 @@ class World:
         overwritten: True once an accepted result was replaced.
         owners: (epoch, nonce) of every claim a worker took for its own.
         repeats: Trainings begun.
-        budget: Crashes, pauses and lost acknowledgements still to come.
+        budget: Crashes, pauses, lost acknowledgements and broken devices still to come.
     """
 
     workers: tuple[Worker, Worker] = (Worker(), Worker())
@@ -49,7 +50,7 @@ class World:
     alive: frozenset = frozenset()
     overwritten: bool = False
     owners: frozenset = frozenset()
-    budget: tuple[int, int, int] = (CRASHES, PAUSES, LOST)
+    budget: tuple[int, int, int, int] = (CRASHES, PAUSES, LOST, BROKEN)
     next_nonce: int = 1
 
 
@@ -65,7 +66,7 @@ class Rules:
 
 def steps(world: World, rules: Rules):
     """Yield every world that can follow."""
-    crashes, pauses, lost = world.budget
+    crashes, pauses, lost, broken = world.budget
     for index, worker in enumerate(world.workers):
         if worker.step == "done":
             continue
@@ -73,10 +74,10 @@ def steps(world: World, rules: Rules):
             yield put(world, index, replace(worker, paused=False))
             continue
         if crashes:
-            gone = replace(world, budget=(crashes - 1, pauses, lost), alive=world.alive - {worker.nonce})
+            gone = replace(world, budget=(crashes - 1, pauses, lost, broken), alive=world.alive - {worker.nonce})
             yield put(gone, index, Worker())
         if pauses and worker.step in ("training", "posting"):
-            stale = replace(world, budget=(crashes, pauses - 1, lost), alive=world.alive - {worker.nonce})
+            stale = replace(world, budget=(crashes, pauses - 1, lost, broken), alive=world.alive - {worker.nonce})
             yield put(stale, index, replace(worker, paused=True))
         if worker.step == "idle":
             if world.result:
@@ -88,6 +89,9 @@ def steps(world: World, rules: Rules):
         elif worker.step == "claiming":
             yield from create_claim(world, index, worker, rules)
         elif worker.step == "training":
+            if broken:
+                back = replace(world, budget=(crashes, pauses, lost, broken - 1), alive=world.alive - {worker.nonce})
+                yield put(back, index, Worker(step="done"))
             yield put(world, index, replace(worker, step="posting", retrying=False))
         elif worker.step == "posting":
             yield from create_result(world, index, worker, rules)
@@ -101,8 +105,8 @@ def create_claim(world: World, index: int, worker: Worker, rules: Rules):
         kept = world.claims[: worker.seen]
         after = replace(world, claims=(*kept, worker.nonce), alive=world.alive | {worker.nonce})
         if world.budget[2] and not worker.retrying:
-            crashes, pauses, lost = world.budget
-            yield put(replace(after, budget=(crashes, pauses, lost - 1)), index, replace(worker, retrying=True))
+            crashes, pauses, lost, broken = world.budget
+            yield put(replace(after, budget=(crashes, pauses, lost - 1, broken)), index, replace(worker, retrying=True))
     mine = len(world.claims) > worker.seen and world.claims[worker.seen] == worker.nonce
     if free or (mine and worker.retrying and rules.lost_acknowledgement_is_recognised):
         epoch = worker.seen + 1
@@ -122,8 +126,8 @@ def create_result(world: World, index: int, worker: Worker, rules: Rules):
             world, result=worker.nonce, overwritten=world.overwritten or bool(world.posted - {worker.nonce})
         )
         if world.budget[2] and not worker.retrying:
-            crashes, pauses, lost = world.budget
-            yield put(replace(after, budget=(crashes, pauses, lost - 1)), index, replace(worker, retrying=True))
+            crashes, pauses, lost, broken = world.budget
+            yield put(replace(after, budget=(crashes, pauses, lost - 1, broken)), index, replace(worker, retrying=True))
     believes = after.result if rules.accepted_result_is_read_back else worker.nonce
     told = replace(after, posted=after.posted | {believes}, alive=after.alive - {worker.nonce})
     yield put(told, index, replace(worker, step="done", believes=believes))

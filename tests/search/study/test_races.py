@@ -3,10 +3,14 @@
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 
-from components.search.study.objects import claim_key, encode, params_key
-from components.search.study.study import Study, StudySpec
+from components.search.samplers.choice import make_sampler
+from components.search.study import study as study_module
+from components.search.study.objects import claim_key, encode, params_key, result_key
+from components.search.study.spec import StudySpec
+from components.search.study.study import Study
 from components.search.trial import Trial
 from components.stores import open_store
 from tests.search import processes, toy
@@ -127,6 +131,37 @@ def test_two_finish_one_trial(make_place, monkeypatch, kind, rounds):
 
     for number, (first, second) in enumerate(outcome):
         assert first == second == study._records.trials[number].result["worker"]
+
+
+def suggest_and_claim(study, number, racer):  # noqa: ARG001
+    """Let scikit-optimize suggest a new trial and claim it; return its number and what it tries."""
+    sampler = make_sampler("resnet18", "gp", toy.SPACE, 0)
+    study_module.is_gone = lambda identity: False  # noqa: ARG005 - a racer that is through is not dead
+    study = Study.open(open_store(study.store.uri.removesuffix("/toy")), "toy")
+    won = study.claim_next(f"w{racer}", lambda n, ledger: (sampler.suggest(n, ledger.trials), ""))
+    return won.number, won.hyperparameters
+
+
+def test_three_suggest_at_one_moment(make_place, monkeypatch):
+    """Real models that meet on one number take one trial each, none of them twice and none with two settings."""
+    place = make_place("local")
+    study, rng = with_trials(place, monkeypatch, 8), np.random.default_rng(0)
+    study.refresh()
+    for number in range(8):
+        values = toy.SPACE.sample(rng)
+        place.put(params_key(number), encode(PARAMS | {"hyperparameters": values}))
+        trial = Trial(
+            number=number, status="completed", hyperparameters=values, score=values["x"], scores=(values["x"],)
+        )
+        place.put(result_key(number), encode(dataclasses.asdict(trial)))
+    outcome = race(place, 3, 6, suggest_and_claim)
+    taken = [claimed for won in outcome for claimed in won]
+
+    assert list(range(8, 26)) == sorted(number for number, _ in taken)
+    study = open_toy(place.uri)
+    study.refresh()
+    assert all(values == study._records.trials[number].params["hyperparameters"] for number, values in taken)
+    assert 18 == len({toy.SPACE.key(values) for _, values in taken})
 
 
 def test_eight_create_two_hundred_names(make_place):
