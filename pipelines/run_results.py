@@ -22,20 +22,33 @@ class RefusedError(DataError):
     """The run succeeded, and its model did not become champion."""
 
 
-def read_summary(study_root: str, run_id: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+def read_summary(
+    study_root: str, run_id: str, say: Callable[[str], None], elsewhere: Callable[[str], Any], *, first_elsewhere: bool
+) -> dict[str, Any] | None:
     """Return `summary.json` of a run, or None where it cannot be read from here; then `say` gets the reason.
 
     Args:
         study_root: Store of the run.
         run_id: The run.
         say: Gets one line.
+        elsewhere: Returns the content of a URI by another way than the store itself.
+        first_elsewhere: Whether the store has no address here, so that the other way comes first.
     """
-    try:
-        return json.loads(open_store(study_root, deadline_seconds=30).read(result_key(run_id, SUMMARY)))
-    except ObjectNotFoundError:
-        say(f"figures: {study_root}/{result_key(run_id, SUMMARY)} is not there; see the report in Kubeflow")
-    except (FashionTuningError, ValueError) as error:
-        say(f"figures: cannot be read from here ({error}); see the report in Kubeflow")
+    uri = f"{study_root}/{result_key(run_id, SUMMARY)}"
+    ways = [lambda: json.loads(open_store(study_root, deadline_seconds=30).read(result_key(run_id, SUMMARY)))]
+    ways.insert(0 if first_elsewhere else 1, lambda: elsewhere(uri))
+    reasons = []
+    for way in ways:
+        try:
+            summary = way()
+            if isinstance(summary, dict) and "datasets" in summary:
+                return summary
+            reasons.append("not a summary")
+        except ObjectNotFoundError:
+            reasons.append("not there")
+        except (FashionTuningError, ValueError) as error:
+            reasons.append(str(error))
+    say(f"figures: {uri} cannot be read from here ({'; '.join(reasons)}); see the report in Kubeflow")
     return None
 
 

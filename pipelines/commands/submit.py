@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,7 @@ def submit_command(
     the run that it started is found as long as that works.
     """
     from components.parameters import shown_parameters
+    from pipelines.kubeflow.artifacts import read_json
     from pipelines.kubeflow.connection import connect
     from pipelines.kubeflow.package import make_package
     from pipelines.kubeflow.publish import check_size, publish, require_cluster
@@ -102,7 +104,14 @@ def submit_command(
                 states = StepStates(reader, package.steps, table.say)
                 run = watch(api, run.run_id, table, states, timeout_minutes * 60)
             if run.state == "SUCCEEDED":
-                summary = read_summary(parameters["study_root"], run.run_id, say)
+                inside = bool(profile.environment.get("AWS_ENDPOINT_URL"))
+                summary = read_summary(
+                    parameters["study_root"],
+                    run.run_id,
+                    say,
+                    lambda uri: read_json(api, uri, own_store=inside),
+                    first_elsewhere=inside and "AWS_ENDPOINT_URL" not in os.environ,
+                )
         result = {
             "run_id": run.run_id,
             "name": run_name,

@@ -23,12 +23,11 @@ import urllib3
 from components.errors import (
     ConfigurationError,
     FashionTuningError,
-    ParameterError,
-    PermissionDeniedError,
     TryAgainError,
     UnavailableError,
 )
 from pipelines.kubeflow.credentials import CREDENTIALS, authenticate
+from pipelines.kubeflow.failures import ConflictError, UnansweredError, from_status, from_transport, skew
 from pipelines.kubeflow.port_forward import SERVICE, PortForward
 
 log = logging.getLogger(__name__)
@@ -48,18 +47,6 @@ REPEATED = {429, 500, 502, 503, 504}
 """Answers after which a request without an effect of its own is sent again."""
 
 T = TypeVar("T")
-
-
-class ConflictError(TryAgainError):
-    """Something of that name exists already, or two writers met."""
-
-
-class MissingError(ConfigurationError):
-    """What was asked for does not exist."""
-
-
-class UnansweredError(UnavailableError):
-    """No answer came, so whether the request took effect is not known."""
 
 
 class _Patience(urllib3.Retry):
@@ -161,12 +148,12 @@ class Connection:
         except FashionTuningError:
             raise
         except kfp_server_api.ApiException as error:
-            raise _from_status(what, error) from error
+            raise from_status(what, error) from error
         except urllib3.exceptions.HTTPError as error:
-            raise _from_transport(what, self.endpoint, error) from error
+            raise from_transport(what, self.endpoint, error) from error
         except (ValueError, TypeError, AttributeError) as error:
             # The generated client met an answer it has no shape for.
-            raise _skew(what, f"{type(error).__name__}: {error}") from error
+            raise skew(what, f"{type(error).__name__}: {error}") from error
 
     def create(self, what: str, make: Callable[[], T], find: Callable[[], T | None]) -> T:
         """Create exactly one: where the answer is lost or says that it exists already, look for it.
@@ -342,65 +329,3 @@ def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
 
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"
-
-
-def _from_status(what: str, error: kfp_server_api.ApiException) -> FashionTuningError:
-    status, said = error.status, _message(error)
-    if not status:  # raised by the client itself while it read an answer
-        return _skew(what, said)
-    if status in (400, 413, 422):
-        return ParameterError(f"'{what}' must be acceptable to Kubeflow; got {status}: {said}. Correct it")
-    if status == 401:
-        return ConfigurationError(
-            f"'{what}' needs valid credentials; got 401: {said}. Renew them; they come from one of {', '.join(CREDENTIALS)}"
-        )
-    if status == 403:
-        return PermissionDeniedError(
-            f"'{what}' must be allowed to you; got 403: {said}. Ask for access to the namespace"
-        )
-    if status == 404:
-        return MissingError(
-            f"'{what}' must name what exists; got 404: {said}. Check the URL, the namespace and the name"
-        )
-    if status == 409:
-        return ConflictError(
-            f"'{what}' met another change of the same thing; got 409: {said}. Run the same command again"
-        )
-    if status in (405, 501):
-        return ConfigurationError(
-            f"the server must know the v2beta1 API; got {status} for '{what}'. Upgrade Kubeflow Pipelines"
-        )
-    if status == 429:
-        return TryAgainError(f"'{what}' was asked too often; got 429: {said}. Run the same command again in a minute")
-    if status == 503:
-        return UnavailableError(f"'{what}' needs a working API; got 503: {said}. Run the same command again")
-    return UnansweredError(f"'{what}' needs a working API; got {status}: {said}. Run the same command again")
-
-
-def _skew(what: str, said: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"the answer to '{what}' must be of the v2beta1 API; got {said}. Compare the versions of Kubeflow Pipelines and kfp"
-    )
-
-
-def _message(error: kfp_server_api.ApiException) -> str:
-    try:
-        text = json.loads(error.body)["message"]
-    except (ValueError, KeyError, TypeError):
-        text = str(error.body or error.reason or "")
-    text = " ".join(text.split())
-    return text if len(text) <= 400 else f"{text[:150]} ... {text[-240:]}"
-
-
-def _from_transport(what: str, endpoint: str, error: urllib3.exceptions.HTTPError) -> FashionTuningError:
-    reason = getattr(error, "reason", None) or error
-    if isinstance(reason, urllib3.exceptions.SSLError):
-        return ConfigurationError(
-            f"{endpoint} must have a certificate that this machine trusts; got {reason}. Set SSL_CERT_FILE to the authority's"
-            " certificates"
-        )
-    if isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
-        return UnavailableError(
-            f"{endpoint} must answer; got no connection. Check the URL, start a port-forward or pass --connect port-forward"
-        )
-    return UnansweredError(f"'{what}' must be answered by {endpoint}; got {reason}. Run the same command again")

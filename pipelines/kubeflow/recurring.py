@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 
 from components.errors import FashionTuningError, ParameterError, TryAgainError
 from components.parameters import without_queries
-from pipelines.kubeflow.connection import Connection, MissingError, equals
+from pipelines.kubeflow.connection import Connection, equals
 from pipelines.kubeflow.cron import Cron
+from pipelines.kubeflow.failures import MissingError
 from pipelines.kubeflow.publish import Published, runtime_config, versions
 from pipelines.kubeflow.states import FINISHED, state_of
 from pipelines.profile import ClusterProfile

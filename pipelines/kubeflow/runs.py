@@ -10,7 +10,8 @@ from rich.live import Live
 from rich.table import Table
 
 from components.errors import DataError, TerminatedError, TryAgainError, UnavailableError
-from pipelines.kubeflow.connection import Connection, MissingError
+from pipelines.kubeflow.connection import Connection
+from pipelines.kubeflow.failures import MissingError
 from pipelines.kubeflow.states import FINISHED, is_cancelled, state_of
 from pipelines.kubeflow.workflow import UnreadableError, Workflow, WorkflowReader
 

@@ -44,6 +44,15 @@ TYPES: dict[str, tuple[type, ...]] = {
     "LIST": (list,),
     "STRUCT": (dict,),
 }
+_TYPE_WORDS = {
+    "NUMBER_DOUBLE": ("double or integer", "parameter value is not of number"),
+    "NUMBER_INTEGER": ("double or integer", "parameter value is not of number"),
+    "STRING": ("string", "input parameter is not of string"),
+    "BOOLEAN": ("bool", "input parameter is not of bool"),
+    "LIST": ("list", "input parameter is not of list"),
+    "STRUCT": ("struct", "input parameter is not of struct"),
+}
+"""How version 2.17 words it; a string for a number is refused, where the UI's form converts what is typed."""
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
 
 Frame = tuple[str, Mapping[str, str]]
@@ -99,6 +108,7 @@ class FakeKfpApi:
 
     Attributes:
         pipelines: By id, as the API shows them; likewise `versions`, `experiments`, `runs` and `recurring_runs`.
+        artifacts: What the UI's server beside the API reads for a browser, by source, bucket and key; None without a UI.
         requests: `METHOD path` of every request that arrived, in order.
         script: Frames of the runs to come; each GET of a run shows the next one, the last one stays.
         multi_user: Whether resources belong to namespaces.
@@ -127,6 +137,7 @@ class FakeKfpApi:
         self.experiments: dict[str, dict[str, Any]] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.recurring_runs: dict[str, dict[str, Any]] = {}
+        self.artifacts: dict[tuple[str | None, ...], Any] | None = None
         self.requests: list[str] = []
         self.script: list[Frame] = [("PENDING", {}), ("RUNNING", {}), ("SUCCEEDED", {})]
         self._scripts: dict[str, list[Frame]] = {}
@@ -251,6 +262,8 @@ class FakeKfpApi:
         with self._lock:
             self.requests.append(f"{method} {path}")
             self._authenticate(headers)
+            if path == "/artifacts/get" and self.artifacts is not None:
+                return self._found(self.artifacts, tuple(query.get(n) for n in ("source", "bucket", "key")), "Object")
             for known_method, pattern, function in _ROUTES:
                 match = re.fullmatch(pattern, path)
                 if match and method == known_method:
@@ -414,11 +427,12 @@ class FakeKfpApi:
                 continue
             value, kind = given[name], rule["parameterType"]
             if not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "BOOLEAN"):
-                raise ApiError(
-                    400, f"input parameter {name} requires type {kind}, but the parameter value is not of it"
-                )
+                wanted, got = _TYPE_WORDS[kind]
+                raise ApiError(400, f"input parameter {name} requires type {wanted}, but the {got} value type")
             if rule.get("literals") and value not in rule["literals"]:
-                raise ApiError(400, f"input parameter {name} must be one of {rule['literals']}")
+                raise ApiError(
+                    400, f'input parameter "{name}" value {value!r} does not match any of the allowed literal values'
+                )
 
     def _get_run(self, run_id: str, _query: dict) -> dict:
         self._found(self.runs, run_id, "Run")
@@ -487,7 +501,7 @@ class FakeKfpApi:
         recurring |= {"mode": verb.upper(), "status": f"{verb.upper()}D", "updated_at": self._now()}
         return {}
 
-    def _found(self, table: dict[str, dict], key: str | None, kind: str) -> dict:
+    def _found(self, table: dict, key: Any, kind: str) -> dict:
         if key not in table:
             raise ApiError(404, f"{kind} {key} not found")
         return table[key]

@@ -593,3 +593,28 @@ def test_the_real_compiler_is_used(kubeflow: FakeKfpApi, cluster: str, monkeypat
     assert 0 == run(["submit", "--cluster", cluster])
     (version,) = kubeflow.versions.values()
     assert "fashion-tuning" == version["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"]
+
+
+def test_figures_come_through_the_ui_where_the_store_has_no_address_here(
+    kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store inside the cluster is asked by the UI, which has its keys; without a UI both reasons are said."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    path = Path(cluster)
+    path.write_text(
+        path.read_text().replace("gs://bucket", "s3://mlpipeline")
+        + "environment: {AWS_ENDPOINT_URL: 'http://seaweedfs.kubeflow:8333'}\n"
+    )
+    first = run(["submit", "--cluster", cluster, "--wait"])
+    without = capsys.readouterr().err
+    key = f"fashion-tuning/runs/{next(reversed(kubeflow.runs))}/summary.json"
+    kubeflow.artifacts = {("minio", "mlpipeline", key): SUMMARY}
+    second = run(["submit", "--cluster", cluster, "--wait", "--name", "again"])
+    key = f"fashion-tuning/runs/{next(reversed(kubeflow.runs))}/summary.json"
+    kubeflow.artifacts = {("minio", "mlpipeline", key): SUMMARY}
+    third = run(["submit", "--cluster", cluster, "--wait", "--name", "again"])
+
+    assert [0, 0, 0] == [first, second, third]
+    assert "summary.json cannot be read from here ('read the figures through the UI'" in without
+    assert "ResNet18 is better by 1.00 points." in capsys.readouterr().out
