@@ -13,6 +13,7 @@ from benchmarks.harness import Options, Row, interleaved, row, seconds
 from benchmarks.inference import latency
 from components.data.contract import DatasetInfo, TrainData
 from components.models.contract import FitResult
+from components.models.loop import complete
 from components.models.resnet18 import training as resnet18
 
 SHAPE, NUM_CLASSES = (80, 60, 3), 45
@@ -27,14 +28,14 @@ def measure(options: Options) -> list[Row]:
     data = _random_data(20_480 if on_gpu else 1_024)
     trainer = resnet18.Trainer(data)
     training = resnet18._Training(
-        trainer, resnet18._complete(HYPERPARAMETERS | {"batch_size": 256 if on_gpu else 128}), 99, 0
+        trainer, complete(HYPERPARAMETERS | {"batch_size": 256 if on_gpu else 128}, resnet18.RECIPE), 99, 0
     )
     batch_size = training._sampler.batch_size
     training._sampler.num_steps = num_steps
-    training._train_epoch(1)
+    training.train_epoch(1)
 
     def ours() -> float:
-        return num_steps * batch_size / seconds(lambda: training._train_epoch(1))
+        return num_steps * batch_size / seconds(lambda: training.train_epoch(1))
 
     tutorial = _Tutorial(trainer._device, num_steps * batch_size)
     tutorial.run()

@@ -67,14 +67,14 @@ def failing(error):
 @pytest.mark.parametrize("error", MEMORY[:4], ids=repr)
 def test_out_of_memory_is_the_trials(error, tmp_path, monkeypatch):
     """Search and final training take every form of it for what it is."""
-    monkeypatch.setattr(resnet18._Training, "run", failing(error))
+    monkeypatch.setattr(resnet18._Training, "train_epoch", failing(error))
     faulty.assert_the_trial_is_out_of_memory(resnet18, tmp_path)
 
 
 @pytest.mark.parametrize("error", [DEVICE[0], DEVICE[4]], ids=repr)
 def test_a_broken_device_is_not(error, tmp_path, monkeypatch):
     """Search and final training end with 75."""
-    monkeypatch.setattr(resnet18._Training, "run", failing(error))
+    monkeypatch.setattr(resnet18._Training, "train_epoch", failing(error))
     faulty.assert_the_device_is_to_blame(resnet18, tmp_path)
 
 

@@ -131,21 +131,17 @@ class Program:
         """Return a copy of the network's weights in the order of `WEIGHT_NAMES`."""
         return [variable.numpy().copy() for variable in self._network.trainable_variables]
 
-    def state(self, scores: list[float], best: list[np.ndarray]) -> State:
-        """Return everything needed to go on."""
+    def state(self) -> State:
+        """Return weights and optimizer."""
         state = {f"weights/{n}": v for n, v in enumerate(self.weights())}
-        state |= {f"best/{n}": v for n, v in enumerate(best)}
-        state |= {f"optimizer/{n}": v.numpy().copy() for n, v in enumerate(self._optimizer.variables)}
-        return state | {"scores": np.array(scores)}
+        return state | {f"optimizer/{n}": v.numpy().copy() for n, v in enumerate(self._optimizer.variables)}
 
-    def restore(self, state: State) -> tuple[list[float], list[np.ndarray]]:
-        """Take over weights and optimizer; return scores and best weights."""
+    def restore(self, state: State) -> None:
+        """Take over weights and optimizer."""
         for number, variable in enumerate(self._network.trainable_variables):
             variable.assign(state[f"weights/{number}"])
         for number, variable in enumerate(self._optimizer.variables):
             variable.assign(state[f"optimizer/{number}"])
-        best = [np.array(state[f"best/{number}"]) for number in range(len(WEIGHT_NAMES))]
-        return [float(score) for score in state["scores"]], best
 
     def _train_steps(
         self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rates: tf.Tensor, seed: tf.Tensor

@@ -9,7 +9,6 @@ import functools
 import gc
 import logging
 import os
-import time
 import warnings
 from dataclasses import replace
 
@@ -23,9 +22,9 @@ import tensorflow as tf
 
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
-from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
-from components.models.faults import first_line, is_out_of_memory
-from components.models.hardware import Stopwatch, cpu_has_bfloat16, num_usable_cores, onnx_difference
+from components.models import loop
+from components.models.contract import FitResult, OnEpoch, State
+from components.models.hardware import cpu_has_bfloat16, num_usable_cores, onnx_difference
 from components.models.mlp.compiled import WEIGHT_NAMES, Examples, Program
 from components.models.mlp.export import mlp_graph
 from components.models.mlp.network import build
@@ -34,7 +33,6 @@ from components.models.sampling import EpochSampler, batch_size_for
 from components.models.schedule import learning_rate_factor
 from components.models.space import Parameter, Space, Value
 
-log = logging.getLogger(__name__)
 # A new network is a new trace, which TensorFlow takes for an accident.
 tf.get_logger().setLevel(logging.ERROR)
 # What TensorFlow and Keras load lives as long as the process: collecting after a trial (`_collect`) need not visit it.
@@ -139,60 +137,12 @@ class Trainer:
         keep_weights: bool = True,
     ) -> FitResult:
         """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`."""
-        try:
-            return self._fit(_complete(hyperparameters), epochs, seed, on_epoch, resume, keep_weights)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            message = f"a trial must fit into the device's memory; got {first_line(error)}"
-        # Outside the handler, whose traceback would keep the trial's tensors alive.
+        begin = functools.partial(_Training, self, loop.complete(hyperparameters, RECIPE), epochs, seed)
+        return loop.fit(begin, self._free, epochs=epochs, on_epoch=on_epoch, resume=resume, keep_weights=keep_weights)
+
+    def _free(self) -> None:
         self._program = None
         _collect()
-        raise TrialOutOfMemoryError(message)
-
-    def _fit(
-        self,
-        hyperparameters: dict[str, Value],
-        epochs: int,
-        seed: int,
-        on_epoch: OnEpoch | None,
-        resume: State | None,
-        keep_weights: bool,
-    ) -> FitResult:
-        stopwatch = Stopwatch()
-        program = self._program_for(hyperparameters)
-        program.reset(seed)
-        sampler = EpochSampler(np.ones(len(self._train)), program.batch_size, seed)
-        num_steps = epochs * sampler.num_steps
-        scores: list[float] = []
-        best: list[np.ndarray] = []
-        if resume is not None:
-            scores, best = program.restore(resume)
-        for epoch in range(len(scores) + 1, epochs + 1):
-            started = time.perf_counter()
-            steps = range((epoch - 1) * sampler.num_steps, epoch * sampler.num_steps)
-            factors = [learning_rate_factor(step, num_steps, WARMUP_FRACTION) for step in steps]
-            rates = np.float32(hyperparameters["learning_rate"]) * np.array(factors, np.float32)
-            loss = program.train(self._examples, self._train[sampler.epoch(epoch)], rates, (seed, epoch))
-            if not np.isfinite(loss):
-                raise TrialDivergedError(f"loss must be finite; got {loss} in epoch {epoch}", tuple(scores))
-            with program.averaged():
-                score = program.accuracy(self._examples, self._validation)
-                if not scores or score > max(scores):
-                    best = program.weights()
-            scores.append(score)
-            log.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, %.1f s", epoch, epochs, loss, score,
-                     time.perf_counter() - started)  # fmt: skip
-            if on_epoch is not None and not on_epoch(epoch, score, functools.partial(program.state, scores, best)):
-                break
-        peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] if self._gpu else stopwatch.peak_memory_bytes
-        return FitResult(
-            scores=tuple(scores),
-            device_seconds=stopwatch.seconds,
-            peak_memory_bytes=peak,
-            num_parameters=sum(values.size for values in best),
-            weights=dict(zip(WEIGHT_NAMES, best, strict=True)) if keep_weights else {},
-        )
 
     def _program_for(self, hyperparameters: dict[str, Value]) -> Program:
         """Return the compiled loop for these hyperparameters: the last one again where only the learning rate differs."""
@@ -200,8 +150,7 @@ class Trainer:
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
         if self._program is None or self._program.hyperparameters != wanted:
-            self._program = None
-            _collect()
+            self._free()
             self._program = Program(self._model(wanted), wanted, half=self._half)
         return self._program
 
@@ -210,7 +159,7 @@ class Trainer:
 
     def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
         """Write ONNX and `.keras`; return the largest absolute difference of probabilities between the two."""
-        complete = _complete(hyperparameters)
+        complete = loop.complete(hyperparameters, RECIPE)
         model = self._model(complete)
         model.get_layer("network").set_weights([result.weights[name] for name in WEIGHT_NAMES])
         with warnings.catch_warnings():
@@ -225,8 +174,51 @@ class Trainer:
         return onnx_difference(onnx_path, images, np.asarray(expected))
 
 
-def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:
-    return {**RECIPE, **hyperparameters}
+class _Training:
+    """One hyperparameter set being trained."""
+
+    def __init__(self, trainer: Trainer, hyperparameters: dict[str, Value], epochs: int, seed: int) -> None:
+        self._trainer, self._seed = trainer, seed
+        self._program = trainer._program_for(hyperparameters)
+        self._program.reset(seed)
+        self._sampler = EpochSampler(np.ones(len(trainer._train)), self._program.batch_size, seed)
+        self._num_steps = epochs * self._sampler.num_steps
+        self._peak_rate = np.float32(hyperparameters["learning_rate"])
+        self._best: list[np.ndarray] = []
+
+    def restore(self, state: State) -> None:
+        self._program.restore(state)
+        self._best = [np.array(state[f"best/{number}"]) for number in range(len(WEIGHT_NAMES))]
+
+    def train_epoch(self, epoch: int) -> float:
+        numbers = self._trainer._train[self._sampler.epoch(epoch)]
+        steps = range((epoch - 1) * len(numbers), epoch * len(numbers))
+        factors = [learning_rate_factor(step, self._num_steps, WARMUP_FRACTION) for step in steps]
+        rates = self._peak_rate * np.array(factors, np.float32)
+        return self._program.train(self._trainer._examples, numbers, rates, (self._seed, epoch))
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        return self._program.averaged()
+
+    def accuracy(self) -> float:
+        return self._program.accuracy(self._trainer._examples, self._trainer._validation)
+
+    def keep(self) -> None:
+        self._best = self._program.weights()
+
+    def state(self) -> State:
+        return self._program.state() | {f"best/{number}": values for number, values in enumerate(self._best)}
+
+    def best_weights(self) -> dict[str, np.ndarray]:
+        return dict(zip(WEIGHT_NAMES, self._best, strict=True))
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(values.size for values in self._best)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] if self._trainer._gpu else 0
 
 
 def _collect() -> None:

@@ -5,8 +5,8 @@ augmented there, in channels-last layout and bfloat16 where the hardware has it.
 """
 
 import contextlib
+import functools
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 
@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
-from components.models.contract import FitResult, OnEpoch, State, TrialDivergedError, TrialOutOfMemoryError
-from components.models.faults import first_line, is_out_of_memory
-from components.models.hardware import Stopwatch, cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
+from components.models import loop
+from components.models.contract import FitResult, OnEpoch, State
+from components.models.hardware import cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
 from components.models.resnet18.examples import Attributes, Images
 from components.models.resnet18.network import (
     IMAGENET_MEAN,
@@ -33,8 +33,6 @@ from components.models.resnet18.network import (
 from components.models.sampling import DataPruning, EpochSampler, batch_size_for, channel_statistics, repeat_factors
 from components.models.schedule import AVERAGE_EVERY, learning_rate_factor
 from components.models.space import Parameter, Space, Value
-
-log = logging.getLogger(__name__)
 
 APPROACH = "resnet18"
 NATIVE_FILE = "model.safetensors"
@@ -150,24 +148,16 @@ class Trainer:
         keep_weights: bool = True,
     ) -> FitResult:
         """Train with a one-cycle schedule over the epochs; see `contract.Trainer.fit`."""
-        training = None
-        try:
-            training = _Training(self, _complete(hyperparameters), epochs, seed)
-            return training.run(on_epoch, resume, keep_weights)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            message = f"a trial must fit into the device's memory; got {first_line(error)}"
-        finally:
-            del training
-        # Outside the handler, whose traceback would keep the trial's tensors alive.
+        begin = functools.partial(_Training, self, loop.complete(hyperparameters, RECIPE), epochs, seed)
+        return loop.fit(begin, self._free, epochs=epochs, on_epoch=on_epoch, resume=resume, keep_weights=keep_weights)
+
+    def _free(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        raise TrialOutOfMemoryError(message)
 
     def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
         """Write ONNX and safetensors; return the largest absolute difference of probabilities between the two."""
-        model = self.build(_complete(hyperparameters)).to("cpu", memory_format=torch.contiguous_format)
+        model = self.build(loop.complete(hyperparameters, RECIPE)).to("cpu", memory_format=torch.contiguous_format)
         model.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in result.weights.items()})
         model.eval()
         save_file(model.state_dict(), native_path, metadata={"architecture": "torchvision.models.resnet18"})
@@ -209,7 +199,6 @@ class _Training:
     def __init__(self, trainer: Trainer, hyperparameters: dict[str, Value], epochs: int, seed: int) -> None:
         self._trainer, self._hyperparameters, self._epochs, self._seed = trainer, hyperparameters, epochs, seed
         self._device = trainer._device
-        self._stopwatch = Stopwatch()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         torch.manual_seed(seed)
@@ -227,38 +216,9 @@ class _Training:
         buffers = (b for b in self._model.network.buffers() if b.is_floating_point())
         self._live = [tensor.detach() for tensor in (*self._model.network.parameters(), *buffers)]
         self._means = [torch.zeros_like(tensor) for tensor in self._live]
-        self._scores: list[float] = []
         self._best: dict[str, torch.Tensor] = {}
 
-    def run(self, on_epoch: OnEpoch | None, resume: State | None, keep_weights: bool) -> FitResult:
-        if resume is not None:
-            self._restore(resume)
-        for epoch in range(len(self._scores) + 1, self._epochs + 1):
-            started = time.perf_counter()
-            loss = self._train_epoch(epoch)
-            if not np.isfinite(loss):
-                raise TrialDivergedError(f"loss must be finite; got {loss} in epoch {epoch}", tuple(self._scores))
-            with self._averaged():
-                score = self._validate()
-                if not self._scores or score > max(self._scores):
-                    self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}
-            self._scores.append(score)
-            log.info("epoch %d/%d: loss %.4f, validation accuracy %.4f, %.1f s", epoch, self._epochs, loss, score,
-                     time.perf_counter() - started)  # fmt: skip
-            if on_epoch is not None and not on_epoch(epoch, score, self._state):
-                break
-        peak = torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
-        weights = self._model.without_auxiliary(self._best)
-        deployed = self._model.without_auxiliary(dict(self._model.named_parameters()))
-        return FitResult(
-            scores=tuple(self._scores),
-            device_seconds=self._stopwatch.seconds,
-            peak_memory_bytes=peak or self._stopwatch.peak_memory_bytes,
-            num_parameters=sum(p.numel() for p in deployed.values()),
-            weights={name: values.cpu().numpy() for name, values in weights.items()} if keep_weights else {},
-        )
-
-    def _train_epoch(self, epoch: int) -> float:
+    def train_epoch(self, epoch: int) -> float:
         # Dropout and augmentation draw from the framework's generators: a function of (seed, epoch) makes resuming exact.
         torch.manual_seed(self._seed * 100_003 + epoch)
         kept, factors = self._pruning.epoch(epoch)
@@ -301,7 +261,7 @@ class _Training:
         return float(np.average(seen, weights=factors[batches]))
 
     @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
+    def averaged(self) -> Iterator[None]:
         """Give the network the mean of its weights over the last epoch, for as long as the context lasts."""
         current = [tensor.clone() for tensor in self._live]
         for tensor, mean in zip(self._live, self._means, strict=True):
@@ -310,7 +270,7 @@ class _Training:
         for tensor, values in zip(self._live, current, strict=True):
             tensor.copy_(values)
 
-    def _validate(self) -> float:
+    def accuracy(self) -> float:
         numbers = self._trainer._validation
         if not len(numbers):
             return 0.0
@@ -322,18 +282,34 @@ class _Training:
                 correct += (predicted == self._trainer._labels[chunk]).sum()
         return int(correct) / len(numbers)
 
+    def keep(self) -> None:
+        self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}
+
+    def best_weights(self) -> dict[str, np.ndarray]:
+        weights = self._model.without_auxiliary(self._best)
+        return {name: values.cpu().numpy() for name, values in weights.items()}
+
+    @property
+    def num_parameters(self) -> int:
+        deployed = self._model.without_auxiliary(dict(self._model.named_parameters()))
+        return sum(values.numel() for values in deployed.values())
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
+
     def _autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._trainer._half)
 
-    def _state(self) -> State:
+    def state(self) -> State:
         state = {f"model/{name}": v.cpu().numpy().copy() for name, v in self._model.state_dict().items()}
         state |= {f"best/{name}": v.cpu().numpy() for name, v in self._best.items()}
         for number, slots in self._optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{number}/{k}": torch.as_tensor(v).cpu().numpy().copy() for k, v in slots.items()
                       if v is not None}  # fmt: skip
-        return state | {"scores": np.array(self._scores), "losses": self._pruning.losses.copy()}
+        return state | {"losses": self._pruning.losses.copy()}
 
-    def _restore(self, state: State) -> None:
+    def restore(self, state: State) -> None:
         def part(prefix: str) -> dict[str, torch.Tensor]:
             return {
                 k.removeprefix(prefix): torch.from_numpy(np.array(v)) for k, v in state.items() if k.startswith(prefix)
@@ -351,13 +327,8 @@ class _Training:
                 if values.shape == parameter.shape:
                     # Fused optimizers walk through memory, so a slot must be laid out like its channels-last parameter.
                     kept[slot] = torch.empty_like(parameter).copy_(values)
-        self._scores = [float(score) for score in state["scores"]]
         # A checkpoint from before data pruning has none, and needs none.
         self._pruning.losses = np.array(state.get("losses", self._pruning.losses))
-
-
-def _complete(hyperparameters: dict[str, Value]) -> dict[str, Value]:
-    return {**RECIPE, **hyperparameters}
 
 
 def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torch.device) -> torch.optim.Optimizer:

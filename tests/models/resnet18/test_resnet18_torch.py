@@ -9,6 +9,7 @@ import torchvision
 
 from components.errors import ConfigurationError
 from components.models.contract import TrialDivergedError, TrialOutOfMemoryError
+from components.models.loop import complete
 from components.models.resnet18 import examples as resnet18_data
 from components.models.resnet18 import network as resnet18_network
 from components.models.resnet18 import training as resnet18
@@ -124,13 +125,13 @@ def test_goes_on_from_a_checkpoint_from_before_data_pruning(trainer):
 def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
     """Every fourth step counts, the last one included, running statistics as well; training goes on from where it was."""
     seen = []
-    training = resnet18._Training(trainer, resnet18._complete(WIDE | {"batch_size": 4}), 1, 3)
+    training = resnet18._Training(trainer, complete(WIDE | {"batch_size": 4}, resnet18.RECIPE), 1, 3)
     training._sampler.num_steps = 5
     step = training._optimizer.step
     training._optimizer.step = lambda: (step(), seen.append([tensor.clone() for tensor in training._live]))
 
-    training._train_epoch(1)
-    with training._averaged():
+    training.train_epoch(1)
+    with training.averaged():
         mean = [tensor.clone() for tensor in training._live]
 
     for first, last, found, now in zip(seen[0], seen[-1], mean, training._live, strict=True):
@@ -153,7 +154,7 @@ def test_out_of_memory_ends_the_trial_only(trainer, monkeypatch, error):
     def exhausted(*_):
         raise error
 
-    monkeypatch.setattr(resnet18._Training, "_train_epoch", exhausted)
+    monkeypatch.setattr(resnet18._Training, "train_epoch", exhausted)
     with pytest.raises(TrialOutOfMemoryError, match="memory"):
         trainer.fit(DESCRIBED, epochs=1, seed=0)
 
@@ -164,7 +165,7 @@ def test_other_errors_are_not_taken_for_exhausted_memory(trainer, monkeypatch):
     def broken(*_):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(resnet18._Training, "_train_epoch", broken)
+    monkeypatch.setattr(resnet18._Training, "train_epoch", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         trainer.fit(DESCRIBED, epochs=1, seed=0)
 
