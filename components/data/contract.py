@@ -6,19 +6,23 @@
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from components.data.packed import PackedImages
+from components.data.packed import PackedImages, available_bytes
 from components.errors import DataError
 
 TRAIN, VALIDATION = 0, 1
 """Values of `split.npy`."""
 
 _CHUNK = 1024  # images written at a time
+_TRAINING_COPIES = 6  # the pixels as they are, as float32, and some room for the training itself
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +103,21 @@ class TrainData:
         self.info.save(directory)
 
     @classmethod
-    def load(cls, directory: Path | str, *, memory_map: bool = False) -> Self:
-        """Read the directory, images memory-mapped on request; raise `DataError` where it does not fit together."""
+    def load(cls, directory: Path | str, *, memory_map: bool | None = None) -> Self:
+        """Read the directory; raise `DataError` where it does not fit together.
+
+        Args:
+            directory: As `save` wrote it.
+            memory_map: Whether the images stay on disk and are read where they are used. None leaves them there where a
+                training would not find room for `_TRAINING_COPIES` of them.
+        """
         directory = Path(directory)
         info = DatasetInfo.load(directory)
+        if memory_map is None:
+            path = directory / "images.npy"
+            memory_map = path.exists() and _TRAINING_COPIES * path.stat().st_size > available_bytes()
+            if memory_map:
+                log.info("the images of %s stay on disk: memory has no room to train with them", info.name)
         images, labels = _load_arrays(directory, memory_map)
         split = _load_array(directory / "split.npy")
         if split.shape != labels.shape:

@@ -12,6 +12,20 @@ _HEADER_BYTES = 128  # of every image array: NumPy pads to multiples of 64
 _CHUNK = 1024
 
 
+MEMORY_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"), Path("/proc/meminfo"))
+"""The control group's limit and use, and the machine's memory."""
+
+
+def available_bytes(files: tuple[Path, Path, Path] = MEMORY_FILES) -> int:
+    """Return how much memory this process may still take: what its control group leaves, or the machine has free."""
+    limit, used, machine = (path.read_text(encoding="ascii") if path.exists() else "" for path in files)
+    free = machine.partition("MemAvailable:")[2].split()
+    found = [int(free[0]) * 1024] if free else []
+    if limit.strip().isdigit() and used.strip().isdigit():
+        found.append(int(limit) - int(used))
+    return min(found, default=2**63)
+
+
 class PackedImages:
     """Images of one size in a file; offers what ingest needs of an array.
 
