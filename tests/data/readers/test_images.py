@@ -158,3 +158,52 @@ def test_stored_as_rgb():
     data = jpeg(seed=3, keep_rgb=True)
 
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), decode(data, SIZE)[0])
+
+
+def damaged(kind):
+    """Return a JPEG that libjpeg complains about and every viewer shows."""
+    data = jpeg(seed=7)
+    scan = data.index(b"\xff\xda")
+    if kind == "extraneous bytes":
+        return data, data[:scan] + b"\0\0\0" + data[scan:]
+    end = scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+    return data, data[: end - 3] + b"\0\x3f\x01" + data[end:]
+
+
+@pytest.mark.parametrize("kind", ["extraneous bytes", "Invalid SOS parameters"])
+def test_pillow_is_the_second_opinion(kind):
+    """What simplejpeg refuses and Pillow decodes without an error is kept, with the pixels of the whole file."""
+    whole, odd = damaged(kind)
+
+    np.testing.assert_array_equal(decode(whole, SIZE)[0], decode(odd, SIZE)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"exif": b"Exif\0\0"}), ("PNG", {}), ("WEBP", {})],
+)
+def test_large_photographs(kind, options):
+    """Photographs of 12 million pixels are brought to size by a reduced scale, and look as those of a small one do."""
+    small = Image.fromarray(np.random.default_rng(5).integers(0, 256, (8, 6, 3), np.uint8))
+    files = []
+    for size in ((600, 800), (3000, 4000)):
+        data = io.BytesIO()
+        small.resize(size, Image.Resampling.BICUBIC).save(data, kind, **options)
+        files.append(data.getvalue())
+
+    (expected, _), (found, notes) = (decode(data, SIZE) for data in files)
+
+    assert ("resized",) == notes
+    assert np.abs(expected.astype(int) - found).mean() < 2
+
+
+def test_limits_by_kind():
+    """A sequential JPEG is decoded row by row and may be larger than a progressive one, which is held as a whole."""
+    large = with_size(jpeg(seed=1), 10_000, 10_000)
+    progressive = jpeg(seed=1, progressive=True)
+    at = progressive.index(b"\xff\xc2")
+    progressive = progressive[: at + 5] + struct.pack(">HH", 10_000, 10_000) + progressive[at + 9 :]
+
+    assert (80, 60, 3) == decode(large, SIZE)[0].shape
+    with pytest.raises(UndecodableError, match="more than 64,000,000 pixels"):
+        decode(progressive, SIZE)
