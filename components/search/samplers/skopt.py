@@ -24,7 +24,7 @@ NUM_INITIAL = 6
 
 ACQUISITION = "EI"
 """Expected improvement. scikit-optimize's `gp_hedge` draws one of three by what each gained so far, which needs a fit for
-every trial of the history; docs/benchmarks.md compares the two."""
+every trial of the history; docs/experiments/2026-11-26-search.md compares the two."""
 
 NUM_CANDIDATES = 2000
 """Random points that the acquisition is evaluated at first; skopt's 10,000 take most of the time and change little."""

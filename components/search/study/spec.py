@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from components.approaches import APPROACHES
 from components.data.contract import DatasetInfo
+from components.errors import ParameterError
 from components.models.sampling import batch_size_for
 from components.models.space import Space
 from components.parameters import SearchSettings
@@ -90,3 +91,30 @@ class StudySpec:
         space = json.loads(json.dumps(self.space))
         space_hash = Space.from_json(space).content_hash if space else ""
         return {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
+
+
+def refuse_another(study: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise `ParameterError` where a study was asked for something else than it was created with; it says what.
+
+    Args:
+        study: Name for the message.
+        wanted: What `StudySpec.to_json` gives.
+        found: Content of the study's `spec.json`.
+    """
+    if found["schema"] != SCHEMA:
+        raise ParameterError(
+            f"{study} must have schema {SCHEMA} to go on; got {found['schema']}, from a version that did not record device and"
+            " batch size. Start a new study: it begins with the best trials of this one"
+        )
+    differing = [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]
+    if differing:
+        shown = (f"{key} was {_short(found.get(key))} and is {_short(wanted.get(key))}" for key in differing)
+        raise ParameterError(
+            f"{study} must be continued with what it was created with; {', '.join(shown)}. Restore that, or start a new study"
+            " under the same study root"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -6,14 +6,13 @@ waste time but do no harm: parameters and seed are fixed, so their results are i
 """
 
 import dataclasses
-import json
 import logging
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Self
 
-from components.errors import DataError, FashionTuningError, ParameterError, PermissionDeniedError
+from components.errors import DataError, FashionTuningError, PermissionDeniedError
 from components.failpoints import failpoint
 from components.models.faults import first_line
 from components.models.space import Space, Value
@@ -21,7 +20,7 @@ from components.search.study import objects as names
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
 from components.search.study.objects import Records, TrialRecord, decode, encode
-from components.search.study.spec import SCHEMA, StudySpec
+from components.search.study.spec import SCHEMA, StudySpec, refuse_another
 from components.search.trial import Ledger, Trial, trial_seed
 from components.stores import ObjectNotFoundError, Store
 
@@ -65,18 +64,7 @@ class Study:
         wanted = spec.to_json()
         (root / name).create(names.SPEC, encode(wanted))
         study = cls.open(root, name, timing=timing)
-        if study.spec["schema"] != SCHEMA:
-            raise ParameterError(
-                f"study {root.uri}/{name} must have schema {SCHEMA} to go on; got {study.spec['schema']}, from a version that"
-                " did not record device and batch size. Start a new study: it begins with the best trials of this one"
-            )
-        differing = [key for key in sorted({*wanted, *study.spec}) if wanted.get(key) != study.spec.get(key)]
-        if differing:
-            shown = (f"{key} was {_short(study.spec.get(key))} and is {_short(wanted.get(key))}" for key in differing)
-            raise ParameterError(
-                f"study {root.uri}/{name} must be continued with what it was created with; {', '.join(shown)}."
-                " Restore that, or start a new study under the same study root"
-            )
+        refuse_another(f"study {root.uri}/{name}", wanted, study.spec)
         return study
 
     @classmethod
@@ -404,8 +392,3 @@ class Study:
             self.store.sweep(min_age_seconds)
         except PermissionDeniedError as error:
             log.warning("checkpoints of finished trials are kept: %s", error)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
