@@ -127,7 +127,7 @@ def build_pipeline(profile: ClusterProfile):
             train_replicates: Seeds that each winner is re-trained with.
             train_weights: URI of ImageNet weights for ResNet18; empty trains from scratch.
             seed: Seed of splits, searches and trainings.
-            promote_champion: Let the winner challenge the champion.
+            promote_champion: Let the model that is best on validation challenge the champion.
             promote_min_gain: Accuracy by which a challenger must be better.
         """
         parameters = dict(locals())

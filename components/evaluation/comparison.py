@@ -19,9 +19,8 @@ from components.evaluation.resampling import (
 )
 from components.text import approach_name, clean, p_value, percent, points
 
-SIGNIFICANCE = 0.03
-"""Corrected p-value below which a difference counts. Below 0.05 on purpose: at 0.05 itself every second batch of 1,000 pairs
-of equal models would name more than 5 % of them different."""
+SIGNIFICANCE = 0.05
+"""Corrected p-value below which a difference counts: the exact test errs in at most 5 % of cases, less where counts are small."""
 
 F1_RESAMPLES = 2000
 
@@ -37,9 +36,9 @@ class Comparison:
         accuracies: Accuracy of the two.
         num_examples: Test examples, the same for both.
         accuracy_difference: Of the two accuracies.
-        accuracy_difference_ci95: Paired bootstrap interval over groups of identical images.
+        accuracy_difference_ci95: Paired interval that counts identical images as one piece of evidence.
         macro_f1_difference: Of the two macro F1.
-        macro_f1_difference_ci95: Likewise.
+        macro_f1_difference_ci95: Paired bootstrap interval over groups of identical images; see docs/verdict.md for its coverage.
         only_first: Examples that only the first gets right.
         only_second: Examples that only the second gets right.
         mcnemar_p: Exact McNemar over examples.
@@ -208,7 +207,7 @@ def check_same_examples(first: Evaluation, second: Evaluation) -> None:
 def decide(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Name winners and write verdicts, corrected for the number of datasets.
 
-    An approach wins where the interval of the difference excludes zero and McNemar's corrected p-value is below 0.03; either
+    An approach wins where the interval of the difference excludes zero and McNemar's corrected p-value is below 0.05; either
     alone is not enough.
 
     Args:

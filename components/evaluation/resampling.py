@@ -1,11 +1,13 @@
-"""Bootstrap intervals over test examples that respect groups of identical images.
+"""95 % intervals over test examples that respect groups of identical images.
 
-Groups are drawn with replacement, never single examples. A statistic that only depends on how often each kind of outcome
-occurs needs no array of resampled examples: resampling n groups with replacement *is* a multinomial draw over the distinct
-groups, so thousands of resamples of any test set cost milliseconds.
+A model answers alike for identical images, so groups are the evidence, not examples. For an accuracy that is exact: groups of
+sizes m carry as much as (sum m)^2 / sum m^2 single images (Kish's effective sample size), and intervals for single images apply.
+For macro F1 groups are drawn with replacement. A statistic that only depends on how often each kind of outcome occurs needs no
+array of resampled examples: resampling n groups with replacement *is* a multinomial draw over the distinct groups, so thousands of
+resamples of any test set cost milliseconds.
 
-Source: Efron and Tibshirani, An Introduction to the Bootstrap, chapters 8 and 13; smoothing as in Agresti and Coull (1998),
-https://doi.org/10.1080/00031305.1998.10480550, and Bonett and Price (2012), https://doi.org/10.3102/1076998611411915.
+Source: Kish, Survey Sampling (1965), section 8.2; Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953; Bonett and Price
+(2012), https://doi.org/10.3102/1076998611411915; Efron and Tibshirani, An Introduction to the Bootstrap, chapters 8 and 13.
 """
 
 from collections import Counter
@@ -14,10 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from scipy.special import ndtri
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 4000
 
+_Z = float(ndtri((1 + CONFIDENCE) / 2))
 
 _CHUNK_VALUES = 4_000_000  # counts in memory at a time
 
@@ -61,20 +65,6 @@ class Outcomes:
         compositions = sparse.csr_array((counts.astype(np.float64), (places, columns)), (len(kinds), num_outcomes))
         return cls(compositions, np.array([frequency for _, frequency in kinds], np.int64))
 
-    def with_pseudo_groups(self, outcomes: list[int], each: int) -> "Outcomes":
-        """Return the same with `each` more groups of one example for every outcome listed."""
-        compositions, frequencies = self.compositions, self.frequencies.copy()
-        for outcome in outcomes:
-            alone = (compositions.sum(axis=1) == 1) & (compositions[:, [outcome]].toarray()[:, 0] == 1)
-            known = np.flatnonzero(alone)
-            if len(known):
-                frequencies[known[0]] += each
-            else:
-                extra = sparse.csr_array(([1.0], ([0], [outcome])), (1, compositions.shape[1]))
-                compositions = sparse.vstack([compositions, extra], format="csr")
-                frequencies = np.append(frequencies, each)
-        return Outcomes(compositions, frequencies)
-
     def resamples(self, seed: int, num_resamples: int = NUM_RESAMPLES) -> Iterator[np.ndarray]:
         """Draw as many groups as there are, with replacement, again and again.
 
@@ -100,43 +90,43 @@ def percentile_interval(values: np.ndarray, point: float) -> tuple[float, float]
     return float(min(low, point)), float(max(high, point))
 
 
-def accuracy_interval(correct: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % interval of an accuracy.
+def effective_size(groups: np.ndarray) -> float:
+    """Return how many single images groups of identical images are worth; `groups` is (N,) int64."""
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes @ sizes))
 
-    Two correct and two wrong pseudo-examples keep it honest where (nearly) everything is right: a plain bootstrap of 50
-    correct answers out of 50 would claim certainty.
+
+def accuracy_interval(correct: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy, Wilson's at the effective sample size.
 
     Args:
         correct: (N,) bool.
         groups: (N,) int64, equal for identical images.
-        seed: Seed of the resampling.
     """
-    counted = Outcomes.count(correct.astype(np.int64), groups, 2).with_pseudo_groups([0, 1], each=2)
-    drawn = counted.resample(seed)
-    return percentile_interval(drawn[:, 1] / drawn.sum(axis=1), float(np.mean(correct)))
+    n, share = effective_size(groups), float(np.mean(correct))
+    weight = _Z**2 / n
+    centre = (share + weight / 2) / (1 + weight)
+    half = _Z * np.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    return max(0.0, min(share, float(centre - half))), min(1.0, max(share, float(centre + half)))
 
 
-def accuracy_difference_interval(
-    first: np.ndarray, second: np.ndarray, groups: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
+def accuracy_difference_interval(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     """Return the paired 95 % interval of accuracy(first) - accuracy(second) on the same examples.
 
-    One pseudo-example in each discordant cell does for the difference what `accuracy_interval` does for one accuracy.
+    Bonett's and Price's at the effective sample size: a pseudo-example in each discordant cell keeps it honest where the two
+    models (nearly) agree.
 
     Args:
         first: (N,) bool, where the first model is right.
         second: (N,) bool, where the second model is right.
         groups: (N,) int64, equal for identical images.
-        seed: Seed of the resampling.
     """
-
-    def interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-        difference = first.astype(np.int64) - second
-        counted = Outcomes.count(difference + 1, groups, 3).with_pseudo_groups([0, 2], each=1)
-        drawn = counted.resample(seed)
-        return percentile_interval((drawn[:, 2] - drawn[:, 0]) / drawn.sum(axis=1), float(np.mean(difference)))
-
-    return swap_symmetric(interval, first, second)
+    n = effective_size(groups)
+    won, lost = float(np.mean(first & ~second)), float(np.mean(second & ~first))
+    smoothed_won, smoothed_lost = (n * won + 1) / (n + 2), (n * lost + 1) / (n + 2)
+    centre, point = smoothed_won - smoothed_lost, won - lost
+    half = _Z * float(np.sqrt((smoothed_won + smoothed_lost - centre**2) / (n + 2)))
+    return min(point, centre - half), max(point, centre + half)
 
 
 def swap_symmetric(

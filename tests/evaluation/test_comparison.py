@@ -159,6 +159,43 @@ def test_macro_f1_interval_covers_the_truth() -> None:
     assert 0.92 <= covered / 300 <= 0.98
 
 
+@pytest.mark.slow
+def test_macro_f1_interval_covers_less_with_many_rare_classes() -> None:
+    """With the catalogue's classes, most of them with a handful of images, the interval holds the truth 85 to 93 % of the time."""
+    rng = np.random.default_rng(7)
+    counts = np.repeat(
+        [15383, 7323, 3053, 2600, 1800, 1000, 450, 280, 110, 50, 20, 6, 1], [1, 1, 1, 2, 1, 7, 4, 4, 7, 3, 5, 7, 2]
+    )
+    shares, num_classes = counts / counts.sum(), len(counts)
+    mistakes = np.select([counts > 2000, counts > 700, counts > 200], [0.02, 0.04, 0.12], 0.35)
+    labels = rng.choice(num_classes, 2_000_000, p=shares)
+    first, second = (
+        np.where(rng.random(len(labels)) < share[labels], rng.choice(num_classes, len(labels), p=shares), labels)
+        for share in (mistakes, 1.3 * mistakes)
+    )
+    truth, _ = macro_f1_difference(first, second, labels, np.arange(len(labels)), num_classes)
+    covered = 0
+    for _ in range(400):
+        chosen = rng.integers(0, len(labels), 6_614)
+        groups = np.arange(len(chosen))
+        _, (low, high) = macro_f1_difference(first[chosen], second[chosen], labels[chosen], groups, num_classes)
+        covered += low <= truth <= high
+
+    assert 0.85 <= covered / 400 <= 0.93
+
+
+@pytest.mark.parametrize("discordant", [0.05, 0.15])
+def test_power_is_that_of_the_exact_test(discordant: float) -> None:
+    """Whatever McNemar's exact test at 0.05 finds is named: the interval never takes it back where images are single."""
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        draw = rng.random(800)
+        first, second = draw > discordant * 0.35, (draw < discordant * 0.35) | (draw > discordant)
+        (found,) = decide([_difference(first, second, np.arange(800))])
+
+        assert (found.winner is not None) == (found.mcnemar_p < 0.05)
+
+
 def test_evaluations_of_different_images_are_not_compared() -> None:
     """Two test sets of the same name but other labels stop the comparison."""
     with pytest.raises(DataError, match="must be of the same test images"):
@@ -193,7 +230,7 @@ def test_verdict_claims_nothing_where_the_interval_includes_zero() -> None:
 def test_correction_for_several_datasets_can_undo_a_winner() -> None:
     """A difference that only just passes alone does not pass beside a second dataset without any difference."""
     first, second = np.ones(400, bool), np.ones(400, bool)
-    second[:20], first[20:27] = False, False
+    second[:18], first[20:27] = False, False
     borderline = _difference(first, second, np.arange(400))
     nothing = _difference(first, first, np.arange(400), "b")
 
