@@ -26,7 +26,7 @@ TIMEOUT = (5.0, 20.0)
 """Seconds to connect, and to wait for an answer."""
 MOST = 3
 """Failed nodes that are named."""
-_LOG_LINES, _MOST_TEXT = 50, 300
+_LOG_LINES, _MOST_TEXT = 200, 300
 _BAD = ("Failed", "Error")
 _STATES = {"Omitted": "not run", "Error": "failed", "": "pending"}
 
@@ -168,11 +168,12 @@ class WorkflowReader:
 
 
 def last_words(log: str) -> str:
-    """Return the line of a log that says why it ended: our own error line, else a driver's, else nothing."""
+    """Return the line of a log that says why it ended: our own error line, else a driver's panic or error, else nothing."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     ours = [line[line.index("ERROR ") :] for line in lines if re.search(r"\bERROR \d+ ", line)]
     drivers = [line.partition("] ")[2] for line in lines if re.match(r"[FE]\d{4} ", line)]
-    return (ours or drivers or [""])[-1]
+    panics = [line for line in lines if line.startswith("panic: ")]
+    return (ours or panics[:1] or drivers or [""])[-1]
 
 
 def shortened(text: str) -> str:

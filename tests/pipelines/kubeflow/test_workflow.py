@@ -137,6 +137,10 @@ def test_a_log_that_may_not_be_read(kubernetes):
     [
         (f"a\n{OURS}\nI1125 12:00:00.000000 1 launcher.go:1] done", OURS),
         (f"I1125 12:00:00.000000 1 main.go:9] start\nF1125 12:00:01.000000 1 main.go:79] {DRIVER}\n", DRIVER),
+        (
+            "x\npanic: runtime error: nil pointer\n\ngoroutine 1 [running]:\nError: exit status 2",
+            "panic: runtime error: nil pointer",
+        ),
         ("nothing to see", ""),
         ("", ""),
     ],

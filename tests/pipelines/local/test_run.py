@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from pipelines.local.run import _run_id
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(900)
@@ -173,6 +176,32 @@ def test_killed_run_leaves_no_process(tmp_path):
     assert "" == left
 
 
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+ORPHAN = """
+import subprocess, sys
+from pipelines.local import process
+process.LEAVE_SECONDS = 1.0
+step = subprocess.Popen([sys.executable, "-c", {deaf!r}], stdout=subprocess.PIPE)
+step.stdout.readline()
+print(step.pid, flush=True)
+process._end_with(-1, containers=False)
+"""
+
+
+def test_a_step_that_does_not_hear_is_ended_too():
+    """Where the run is gone, a step that is deep in a library's code and takes no signal does not go on for ever."""
+    command = [sys.executable, "-c", ORPHAN.format(deaf=DEAF)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as child:
+        step = int(child.stdout.readline())
+        started = time.monotonic()
+        child.communicate(timeout=60)
+    while Path(f"/proc/{step}").exists() and time.monotonic() - started < 10:
+        time.sleep(0.1)
+
+    assert -signal.SIGKILL == child.returncode
+    assert not Path(f"/proc/{step}").exists()
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     """A second run in a folder that is in use changes nothing and says so."""
     import fcntl
@@ -185,3 +214,36 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 
     assert 78 == ended.returncode
     assert "in use" in ended.stderr
+
+
+def test_runs_with_one_study_root_have_names_of_their_own(tmp_path):
+    """A run goes on under its own name; another folder's run in the same study root gets another one."""
+    own, shared = str(tmp_path / "a" / "studies"), str(tmp_path / "shared")
+    first = _run_id(None, shared, tmp_path / "a")
+    kept = {"id": first, "parameters": {"study_root": shared}}
+
+    assert "local" == _run_id(None, own, tmp_path / "a")
+    assert first == _run_id(kept, shared, tmp_path / "a")
+    assert first.startswith("local-")
+    assert first != _run_id(None, shared, tmp_path / "b")
+    assert "local" not in (_run_id(kept, "s3://bucket/root", tmp_path / "a"), _run_id(None, "gs://b/r", tmp_path))
+
+
+@pytest.mark.slow
+def test_local_runs_learn_from_each_other(tmp_path):
+    """Two runs with one study root: the second begins with what the first found, and challenges its champion."""
+    shared = ["--set", f"study_root={tmp_path / 'shared'}"]
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for number, out in enumerate(runs):
+        ended = run("run", "--preset", "quickstart", "--out", str(out), *settings(search_trials=2 + number), *shared)
+        assert 0 == ended.returncode, ended.stderr
+        assert "trials" in ended.stderr  # of the studies in the shared root
+
+    first, second = (json.loads((out / "summary.json").read_text()) for out in runs)
+    studies = {path.parent.name for path in (tmp_path / "shared").glob("local-*/spec.json")}
+    versions = [part["champion"]["decision"] for part in second["datasets"].values()]
+    told = re.findall(r"warm start with (\d+) trials told", (runs[1] / "run.log").read_text())
+    assert 8 == len(studies)
+    assert {"first"} == {part["champion"]["decision"] for part in first["datasets"].values()}
+    assert "first" not in versions
+    assert {"2"} == set(told)
