@@ -27,7 +27,8 @@ from components.stores import Store, open_store
 from pipelines.commands.submit import start_run
 from pipelines.images import ROOT
 from pipelines.kubeflow.connection import Connection, connect
-from pipelines.kubeflow.publish import Published, find_experiment, find_pipeline, versions
+from pipelines.kubeflow.package import make_package
+from pipelines.kubeflow.publish import find_experiment, publish
 from pipelines.kubeflow.states import FINISHED, is_cancelled
 from pipelines.kubeflow.workflow import Workflow, WorkflowReader
 from pipelines.presets import default_parameters, run_parameters
@@ -195,10 +196,11 @@ def test_submitting_again_finds_the_run_and_cancelling_it_is_143(cluster: Cluste
     """Three times the same command is one run; cancelled while it is watched, the command ends with 143."""
     ids = {json.loads(cluster.submit("--json", settings=("seed=1",)).stdout)["run_id"] for _ in range(3)}
     (run_id,) = ids
-    until("the run works", lambda: cluster.get(run_id).state == "RUNNING", 300)
     command = [sys.executable, "-m", "pipelines", "submit", *cluster.options(("seed=1",)), "--wait"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
-        time.sleep(20)
+        for line in child.stderr or ():
+            if "run: running" in line:
+                break
         cluster.terminate(run_id)
         _, said = child.communicate(timeout=600)
 
@@ -206,14 +208,10 @@ def test_submitting_again_finds_the_run_and_cancelling_it_is_143(cluster: Cluste
     assert is_cancelled(cluster.get(run_id))
 
 
-def test_wrong_parameters_end_the_run_at_once(cluster: Cluster, finished: dict[str, Any]) -> None:
+def test_wrong_parameters_end_the_run_at_once(cluster: Cluster, tmp_path: Path) -> None:
     """Past the client, as from the UI's form: one attempt, soon, and every problem in the last words."""
     api = cluster.api
-    pipeline, experiment = find_pipeline(api), find_experiment(api, SCHEDULE)
-    version = next(v for v in versions(api, pipeline.pipeline_id) if v.display_name == finished["version"])
-    published = Published(
-        pipeline.pipeline_id, version.pipeline_version_id, version.display_name, experiment.experiment_id
-    )
+    published = publish(api, make_package(tmp_path, cluster.profile), SCHEDULE, print, dry_run=False)
     parameters = run_parameters(
         default_parameters(cluster.profile.study_root), "quickstart", (), (cluster.datasets[0],)
     )
