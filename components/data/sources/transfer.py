@@ -11,8 +11,8 @@ import google_crc32c
 
 from components.errors import DataError
 
-MAX_BYTES = 4 * 2**30
-"""Largest raw file."""
+MAX_BYTES = 2**40
+"""Largest raw file: five million photographs."""
 
 CHUNK_BYTES = 2**20
 

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from components.data.contract import TestData, TrainData
+from components.data.sources.version import source_version
 from components.errors import ConfigurationError, DataError
 from tests.data.builders import make_zip, run_ingest, write_files
 
@@ -295,6 +296,16 @@ def test_links(tmp_path, clean):
     reasons = {entry["where"]: entry["reason"] for entry in report["ignored"]}
     assert "it is a link that leads out of the source" == reasons["out.txt"] == reasons["elsewhere"]
     assert "it is a link to a folder that holds it" == reasons["store/loop"]
+
+
+def test_the_version_of_a_folder_with_odd_files(tmp_path):
+    """The plan asks for a source's version: links to nothing and names that are no UTF-8 are no reason to fail."""
+    source = write_files(tmp_path / "shop", catalogue())
+    before = source_version("shop", str(source))
+    (source / "nothing").symlink_to("gone")
+    (source / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"x")
+
+    assert before != source_version("shop", str(source))
 
 
 def zipped(path, change=lambda name: name, flags=None, extra=None, prefix="") -> Path:
