@@ -182,6 +182,9 @@ def _data(result: DatasetResults) -> dict[str, Any]:
     document = result.ingest or next((e.record["data"] for e in result.evaluations.values()), {})
     counts = document.get("class_counts") or {}
     quarantined = document.get("quarantined") or []
+    notes = document.get("notes") or ()
+    if isinstance(notes, dict):
+        notes = [f"{name.replace('_', ' ')}: {value}" for name, value in notes.items()]
     return {
         "counts": document.get("counts", {}),
         "report": sorted((k, v) for k, v in document.get("report", {}).items() if isinstance(v, (int, float, str))),
@@ -196,9 +199,7 @@ def _data(result: DatasetResults) -> dict[str, Any]:
             key=lambda row: (-sum(row[1]), row[0]),
         )[:TABLE_CLASSES],
         "num_classes": len(counts),
-        "notes": [str(note) for note in [*(document.get("warnings") or ()), *(document.get("notes") or ())]][
-            :NUM_QUARANTINED
-        ],
+        "notes": [str(note) for note in [*(document.get("warnings") or ()), *notes]][:NUM_QUARANTINED],
         "drift": _drift(document.get("drift")),
         "train_only": listed(list(document.get("train_only_classes") or ())),
         "folded": listed(list(document.get("folded_classes") or ())),
