@@ -6,11 +6,14 @@ Imports neither TensorFlow nor torch: their exceptions are known by name, and by
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 from components.data.contract import TrainData
-from components.errors import FashionTuningError, TryAgainError
+from components.errors import ConfigurationError, FashionTuningError, TryAgainError
 from components.models.contract import Trainer, TrialOutOfMemoryError
+
+DEVICES = Path("/dev")
 
 _MEMORY_CLASSES = {("torch", "OutOfMemoryError"), ("tensorflow", "ResourceExhaustedError")}
 _MEMORY_TEXTS = re.compile(
@@ -88,6 +91,28 @@ def device_faults_end(doing: str) -> Iterator[None]:
         if is_device_fault(error):
             raise device_fault(doing, error) from error
         raise
+
+
+def missing_gpu(title: str, devices: Path = DEVICES) -> FashionTuningError:
+    """Return the error of a step that was promised a GPU and whose framework finds none.
+
+    Args:
+        title: The approach's, for people.
+        devices: Where the system lists its devices.
+
+    Returns:
+        `TryAgainError` where the node did give the container a GPU: then its driver is broken, and another node may do. Else
+        `ConfigurationError`: no node of this kind has one.
+    """
+    given = sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+    if given:
+        return TryAgainError(
+            f"The {title} step must have a GPU that works; got {', '.join(given)}, which CUDA does not start on. Run again, and"
+            " take the node out of service if it happens again; else check the driver and the image's CUDA version"
+        )
+    return ConfigurationError(
+        f"The {title} step must have a GPU because one was requested; got none. Check the node pool and its drivers"
+    )
 
 
 def make_trainer(approach: ModuleType, train_data: TrainData, *, require_gpu: bool, weights: str) -> Trainer:

@@ -90,6 +90,7 @@ class Trainer:
         weights: Must be empty: there are no pretrained weights for this approach.
 
     Raises:
+        TryAgainError: A GPU was required, and the one there is does not work.
         ConfigurationError: A GPU was required and there is none, or weights were given.
     """
 
@@ -99,10 +100,7 @@ class Trainer:
             tf.config.threading.set_intra_op_parallelism_threads(num_usable_cores())
         gpus = tf.config.list_physical_devices("GPU")
         if require_gpu and not gpus:
-            raise ConfigurationError(
-                "The MLP step must have a GPU because one was requested; got none from CUDA. "
-                "Check the node pool, the driver and the image's CUDA version"
-            )
+            raise missing_gpu("MLP")
         if weights:
             raise ConfigurationError(f"The MLP has no pretrained weights; got {weights!r}. Leave train_weights empty")
         for gpu in gpus:

@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn import functional
 
 from components.data.contract import TRAIN, VALIDATION, TrainData
-from components.errors import ConfigurationError
 from components.models import loop
 from components.models.contract import FitResult, OnEpoch, State
 from components.models.hardware import cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
@@ -101,15 +100,13 @@ class Trainer:
             directory with one, or an object in a store; empty for training from scratch.
 
     Raises:
+        TryAgainError: A GPU was required, and the one there is does not work.
         ConfigurationError: A GPU was required and there is none, or the weights are missing or unusable.
     """
 
     def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
         if require_gpu and not torch.cuda.is_available():
-            raise ConfigurationError(
-                "The ResNet18 step must have a GPU because one was requested; got none from CUDA. "
-                "Check the node pool, the driver and the image's CUDA version"
-            )
+            raise missing_gpu("ResNet18")
         torch.set_num_threads(num_usable_cores())
         keep_freed_memory()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

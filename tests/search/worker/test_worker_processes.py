@@ -58,16 +58,16 @@ def test_four_workers_do_what_one_does(make_place, kind, tmp_path):
 
 
 def test_minutes_are_shared(place, log):
-    """Four workers together overshoot the device-minutes by no more than the trials that were running."""
-    trial_seconds, budget = 0.3, 2.0
-    options = {"settings": {"trials": 500, "minutes": budget / 60}, "epoch_seconds": trial_seconds / 3}
+    """Four workers together overshoot the device-minutes by an epoch of each running trial, not by the trials of 6 s."""
+    budget = 2.0
+    options = {"settings": {"trials": 500, "minutes": budget / 60, "epochs": 60}, "epoch_seconds": 0.1}
     options["timing"] = {"ttl_seconds": 20.0}
     workers = [start_worker(place.uri, log, **options) for _ in range(4)]
     assert {0} == {finish(worker) for worker in workers}
     trials = results(place).values()
-    longest = max(t.device_seconds for t in trials)
 
-    assert budget <= sum(t.device_seconds for t in trials) <= budget + 4 * longest
+    assert budget <= sum(t.device_seconds for t in trials) <= budget + 4 * 1.5, "epochs take longer on a busy machine"
+    assert all(t.out_of_budget for t in trials)
 
 
 def test_trial_that_kills_its_workers_is_given_up(place, log):
