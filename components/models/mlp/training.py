@@ -24,6 +24,7 @@ from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models import loop
 from components.models.contract import FitResult, OnEpoch, State
+from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, num_usable_cores, onnx_difference
 from components.models.mlp.compiled import WEIGHT_NAMES, Examples, Program
 from components.models.mlp.export import mlp_graph

@@ -19,6 +19,7 @@ from torch.nn import functional
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.models import loop
 from components.models.contract import FitResult, OnEpoch, State
+from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
 from components.models.resnet18.examples import Attributes, Images
 from components.models.resnet18.network import (
