@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from components.models.space import Value
 
@@ -22,7 +22,7 @@ class Timing:
     Attributes:
         beat_seconds: Between two heartbeats.
         ttl_seconds: A claim whose heartbeat did not change for so long on the observer's clock has lost its owner.
-        margin_seconds: A worker that could not beat for `ttl_seconds` less this claims nothing more.
+        margin_seconds: What a worker that leaves waits for its last heartbeat.
         poll_seconds: Longest pause while others finish their trials.
         checkpoint_seconds: Least time between two checkpoints of a trial.
         checkpoint_share: Most of a trial's time that checkpoints may take.
@@ -72,34 +72,49 @@ class Claim:
 
 
 class Liveness:
-    """Remembers since when each claim's heartbeat has not changed, on this process's own clock.
+    """Remembers for how long each claim's heartbeat has not changed, on this process's own clock.
 
-    The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL, and one that was
-    paused learns nothing from its own pause: only two looks that are a TTL apart tell that an owner is dead. Clocks of
-    other machines and of the store play no part.
+    The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL. Between two looks
+    at most `stride_seconds` count: in an outage of the store owners cannot beat, and an observer that was paused learns
+    nothing from its own pause. Clocks of other machines and of the store play no part.
+
+    Args:
+        ttl_seconds: Silence after which an owner counts as dead.
+        stride_seconds: Most of the time between two looks that counts as silence; observers look more often.
     """
 
-    def __init__(self, ttl_seconds: float) -> None:
+    def __init__(self, ttl_seconds: float, stride_seconds: float) -> None:
         self._ttl_seconds = ttl_seconds
-        self._seen: dict[tuple[int, int], tuple[Any, float, float]] = {}
+        self._stride_seconds = stride_seconds
+        self._seen: dict[tuple[int, int], _Silence] = {}
 
     def observe(self, number: int, epoch: int, beat: Any, began: float, ended: float) -> None:
         """Note the heartbeat of a claim (None before the first), read between two moments."""
-        before = self._seen.get((number, epoch))
-        if before is None or before[0] != beat:
-            self._seen[number, epoch] = (beat, ended, ended)
-        else:
-            self._seen[number, epoch] = (beat, before[1], max(before[2], began))
+        seen = self._seen.get((number, epoch))
+        if seen is None or seen.beat != beat:
+            self._seen[number, epoch] = _Silence(beat, since=ended, last=ended, counted=0.0)
+        elif began > seen.last:
+            counted = seen.counted + min(began - seen.last, self._stride_seconds)
+            self._seen[number, epoch] = seen._replace(last=began, counted=counted)
 
     def silent_seconds(self, number: int, epoch: int, now: float) -> float:
         """Return how long the claim has shown the heartbeat that it shows; 0 for one that was never looked at."""
-        _, since, _ = self._seen.get((number, epoch), (None, now, now))
-        return max(0.0, now - since)
+        seen = self._seen.get((number, epoch))
+        return max(0.0, now - seen.since) if seen else 0.0
 
     def is_stale(self, number: int, epoch: int) -> bool:
         """Return whether the claim's owner counts as dead."""
-        _, since, last = self._seen.get((number, epoch), (None, 0.0, 0.0))
-        return last - since >= self._ttl_seconds
+        seen = self._seen.get((number, epoch))
+        return seen is not None and seen.counted >= self._ttl_seconds
+
+
+class _Silence(NamedTuple):
+    """A heartbeat, when it was first and last seen, and how much of the time between counts."""
+
+    beat: Any
+    since: float
+    last: float
+    counted: float
 
 
 def process_identity() -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Study:
         self.store = store
         self.timing = timing
         self._records = Records()
-        self._liveness = Liveness(timing.ttl_seconds)
+        self._liveness = Liveness(timing.ttl_seconds, 2 * timing.beat_seconds)
         self._gone: set[tuple[int, int]] = set()
         self._renewed: tuple[float, float] | None = None
         self._reused: tuple[Trial, ...] | None = None

@@ -7,6 +7,7 @@ from typing import Self
 from components.errors import FashionTuningError, StorageError, TryAgainError, UnavailableError
 from components.search.study.claims import Claim
 from components.search.study.study import STORE_SHARE, Study
+from components.stores import Store
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,8 @@ class Pulse:
     """Beats for one claim after another; a context manager that owns the thread.
 
     Training never waits for it: `report` only wakes the thread, which then beats and renews the study's mirror, unless
-    that cost more than `STORE_SHARE` of the time since the last beat.
+    that cost more than `STORE_SHARE` of the time since the last beat. Where a beat failed, the store is asked whether it
+    takes beats again before a trial is claimed; nothing is concluded from how long ago that was.
     """
 
     def __init__(self, study: Study) -> None:
@@ -31,7 +33,7 @@ class Pulse:
         self._started = self._count = 0
         self._beaten: Claim | None = None
         self._last = self._clock()
-        self._failing_since: float | None = None
+        self._failed: Claim | None = None
         self._cost = 0.0
         self._lock = threading.Lock()
         self._error: FashionTuningError | None = None
@@ -76,14 +78,19 @@ class Pulse:
         return self._clock() - self._started
 
     def check(self) -> None:
-        """Raise what made beating impossible for good, or `UnavailableError` after too long a silence."""
+        """Make sure that the store takes beats, before another trial is claimed.
+
+        Where the last beat failed, it is sent again, and the store waited for as long as for any other call.
+
+        Raises:
+            FashionTuningError: What makes beating impossible for good; `UnavailableError` at the store's deadline.
+        """
         if self._error is not None:
             raise self._error
-        patience = self._study.timing.ttl_seconds - self._study.timing.margin_seconds
-        if self._failing_since is not None and self._clock() - self._failing_since > patience:
-            raise UnavailableError(
-                f"{self._store.uri} must take heartbeats; got none through for {patience:g} s. Check the store and run again"
-            )
+        if (failed := self._failed) is not None:
+            with self._lock:
+                self._beat(failed, store=self._study.store)
+            self._failed = None
 
     def _run(self) -> None:
         while not self._stop:
@@ -101,9 +108,9 @@ class Pulse:
                     if self._claim is claim:
                         self._beat(claim)
                 self._study.refresh(self._store)
-                self._failing_since = None
+                self._failed = None
             except (UnavailableError, StorageError, TryAgainError) as error:
-                self._failing_since = self._failing_since or now
+                self._failed = claim
                 log.warning("trial %d: heartbeat failed: %s", claim.number, error)
             except FashionTuningError as error:
                 self._error = error
@@ -111,6 +118,8 @@ class Pulse:
             self._beaten, self._last = claim, self._clock()
             self._cost = self._last - now
 
-    def _beat(self, claim: Claim, *, released: bool = False) -> None:
+    def _beat(self, claim: Claim, *, released: bool = False, store: Store | None = None) -> None:
         self._count += 1
-        self._study.beat(claim, self._count, self._scores, self.device_seconds, store=self._store, released=released)
+        self._study.beat(
+            claim, self._count, self._scores, self.device_seconds, store=store or self._store, released=released
+        )

@@ -87,14 +87,20 @@ def test_live_claim_is_left_alone(open_study, clock):
         assert not [c for c in [observer._claim_known(observer._unfinished()[0], "observer")] if c]
 
 
+def watch(observer, clock, seconds):
+    """Look at the study now and after every 15 s."""
+    observer.refresh()
+    for step in [15] * (seconds // 15) + [seconds % 15]:
+        clock.now += step
+        observer.refresh()
+
+
 def test_silent_claim_is_taken_over_with_the_same_parameters(open_study, clock):
     """After a TTL without a change the trial goes to the next epoch, with what the heartbeat said of device time."""
     owner, observer = open_study(), open_study()
     claim = owner.claim_next("owner", suggest)
     owner.beat(claim, 1, (0.5,), 12.0, store=owner.store)
-    observer.refresh()
-    clock.now += 90
-    observer.refresh()
+    watch(observer, clock, 90)
     taken = observer.claim_next("observer", suggest)
 
     assert (0, 2) == (taken.number, taken.epoch)
@@ -103,6 +109,22 @@ def test_silent_claim_is_taken_over_with_the_same_parameters(open_study, clock):
     owner.refresh()
     assert not owner.owns(claim)
     assert observer.owns(taken)
+
+
+def test_outage_is_not_held_against_an_owner(open_study, clock):
+    """While the store is out of reach no owner can beat: an observer that finds it again gives owners time to."""
+    owner, observer = open_study(), open_study()
+    claim = owner.claim_next("owner", suggest)
+    owner.beat(claim, 1, (), 12.0, store=owner.store)
+    watch(observer, clock, 15)
+    clock.now += 300
+    observer.refresh()
+
+    assert not observer._liveness.is_stale(0, 1)
+    watch(observer, clock, 30)
+    assert not observer._liveness.is_stale(0, 1)
+    watch(observer, clock, 15)
+    assert observer._liveness.is_stale(0, 1)
 
 
 def test_paused_observer_steals_nothing(open_study, clock):
@@ -122,9 +144,7 @@ def test_restarted_observer_waits_a_whole_ttl(open_study, clock):
     open_study().claim_next("owner", suggest)
     clock.now += 10_000
     observer = open_study()
-    observer.refresh()
-    clock.now += 89
-    observer.refresh()
+    watch(observer, clock, 89)
 
     assert not observer._liveness.is_stale(0, 1)
     clock.now += 1
@@ -262,16 +282,18 @@ def test_every_field_of_the_spec_counts(open_study):
         open_study(dataclasses.replace(SPEC, epochs=2, minutes=5))
 
 
-def test_liveness_needs_two_looks():
-    """One look, however late it ends, tells nothing."""
-    liveness = Liveness(90.0)
+def test_liveness_needs_looks_in_between():
+    """One look, however late it ends, tells nothing, and no pause between two looks more than its share."""
+    liveness = Liveness(90.0, 30.0)
     liveness.observe(0, 1, None, 0.0, 1000.0)
     assert not liveness.is_stale(0, 1)
-    liveness.observe(0, 1, None, 1050.0, 5000.0)
+    liveness.observe(0, 1, None, 1030.0, 5000.0)
+    liveness.observe(0, 1, None, 1060.0, 1060.0)
     assert not liveness.is_stale(0, 1)
-    liveness.observe(0, 1, None, 1090.0, 1090.0)
+    assert 70.0 == liveness.silent_seconds(0, 1, 1070.0)
+    liveness.observe(0, 1, None, 9000.0, 9000.0)
     assert liveness.is_stale(0, 1)
-    liveness.observe(0, 1, 1, 1091.0, 1091.0)
+    liveness.observe(0, 1, 1, 9001.0, 9001.0)
     assert not liveness.is_stale(0, 1)
 
 
