@@ -20,7 +20,7 @@ from typing import Any
 
 from components.approaches import APPROACHES
 from components.data.contract import TrainData
-from components.errors import DataError, FashionTuningError, StorageError, UnavailableError
+from components.errors import DataError, FashionTuningError, PermissionDeniedError, StorageError, UnavailableError
 from components.models.contract import FitResult, State, Trainer, TrialDivergedError
 from components.models.faults import device_faults_end, is_out_of_memory, make_trainer
 from components.models.hardware import PARITY_TOLERANCE
@@ -158,7 +158,7 @@ def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, save
         if saved is not None and (epoch == epochs or now - saved_at >= CHECKPOINT_SECONDS):
             try:
                 saved.save(epoch, state(), {"device_seconds": earlier + now - started})
-            except (StorageError, UnavailableError) as error:
+            except (StorageError, UnavailableError, PermissionDeniedError) as error:
                 log.warning("replicate %d: checkpoint of epoch %d is skipped: %s", seed, epoch, error)
             saved_at = now
         return True
