@@ -6,9 +6,9 @@ import uuid
 from urllib.parse import unquote, urlsplit
 
 from components.errors import ConfigurationError, ParameterError
-from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, Store
+from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, Stat, Store
 
-__all__ = ["ObjectNotFoundError", "Store", "check_store", "open_store"]
+__all__ = ["ObjectNotFoundError", "Stat", "Store", "check_store", "open_store"]
 
 CHECK_SECONDS = 30.0
 

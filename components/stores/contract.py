@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from components.errors import ParameterError, StorageError
@@ -16,6 +17,21 @@ class ObjectNotFoundError(StorageError, LookupError):
 
     def __init__(self, uri: str) -> None:
         super().__init__(f"{uri} must exist; got no such object")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stat:
+    """An object as it is at the moment.
+
+    Attributes:
+        size: Bytes.
+        version: Changes with every write of other content: a generation, an ETag, a file's time and number.
+        digests: Hexadecimal digest by algorithm (`crc32c`, `md5`, `sha256`), as far as the store knows them.
+    """
+
+    size: int
+    version: str
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -49,8 +65,23 @@ class Store(Protocol):
     def write(self, key: str, data: bytes) -> None:
         """Write an object whatever was there; readers see the old or the new content."""
 
+    def stat(self, key: str) -> Stat:
+        """Return size, version and digests of an object; raise `ObjectNotFoundError` without one."""
+
+    def read_range(self, key: str, start: int, end: int, version: str) -> bytes:
+        """Return bytes `start` to `end` (exclusive) of one version of an object.
+
+        A range has no checksum: whoever reads a whole object this way checks it against the digests of `stat`.
+
+        Raises:
+            TryAgainError: The object was replaced or removed since it had that version.
+        """
+
     def list(self, prefix: str = "") -> list[str]:
-        """Return all keys that start with the prefix, sorted."""
+        """Return all keys that start with the prefix, sorted; objects that stand for folders are none."""
+
+    def stats(self, prefix: str = "", *, most: int | None = None) -> dict[str, Stat]:
+        """Return what `list` and `stat` together tell, for at most so many keys."""
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is absent is fine."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.errors import PermissionDeniedError, StorageError
-from components.stores.contract import ObjectNotFoundError, checked_key
+from components.errors import PermissionDeniedError, StorageError, TryAgainError
+from components.stores.contract import ObjectNotFoundError, Stat, checked_key
 
 TEMPORARY = ".tmp-"
 _REMEDIES = {
@@ -70,6 +71,44 @@ class LocalStore:
         path = self._path(key)
         with self._failing("write", path), self._temporary(path, data, durable=False) as temporary:
             temporary.replace(path)
+
+    def stat(self, key: str) -> Stat:
+        """Return size and version of an object; a file has no digest until it is read."""
+        path = self._path(key)
+        try:
+            with self._failing("read", path):
+                status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectNotFoundError(f"{self.uri}/{key}") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectNotFoundError(f"{self.uri}/{key}")
+        return _stat(status)
+
+    def read_range(self, key: str, start: int, end: int, version: str) -> bytes:
+        """Return bytes `start` to `end` (exclusive) of one version of an object."""
+        path = self._path(key)
+        try:
+            with self._failing("read", path), path.open("rb") as stream:
+                stream.seek(start)
+                data = stream.read(end - start)
+                found = _stat(os.fstat(stream.fileno())).version
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            found = ""
+        if found != version:
+            raise TryAgainError(
+                f"{self.uri}/{key} must stay as it is while it is read; it was replaced or removed. Run again"
+            )
+        return data
+
+    def stats(self, prefix: str = "", *, most: int | None = None) -> dict[str, Stat]:
+        """Return what `list` and `stat` together tell, for at most so many keys."""
+        found: dict[str, Stat] = {}
+        for key in self.list(prefix)[:most]:
+            try:
+                found[key] = self.stat(key)
+            except ObjectNotFoundError:  # removed meanwhile
+                continue
+        return found
 
     def list(self, prefix: str = "") -> list[str]:
         """Return all keys that start with the prefix, sorted."""
@@ -150,6 +189,10 @@ class LocalStore:
                 raise
             remedy = _REMEDIES.get(error.errno or 0, "Check the disk")
             raise StorageError(f"{path} must be possible to {action}; got {error.strerror}. {remedy}") from error
+
+
+def _stat(status: os.stat_result) -> Stat:
+    return Stat(size=status.st_size, version=f"{status.st_ino}-{status.st_mtime_ns}-{status.st_size}")
 
 
 def _sync_directory(directory: Path) -> None:

@@ -2,217 +2,296 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import http.client
+import json
+import logging
+import re
 import threading
-import uuid
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import botocore.config
+import urllib3
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
-from components.errors import ConfigurationError, PermissionDeniedError, StorageError
 from components.stores.aws_environment import check_aws_environment
-from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, checked_key
-from components.stores.retrying import CorruptedError, retrying
-
-CONNECT_SECONDS, READ_SECONDS = 10, 60
-
-_PASSING = (boto.HTTPClientError, boto.IncompleteReadError, boto.ResponseStreamingError)
-_PASSING_STATUS = (408, 409, 429, 500, 502, 503, 504)
-_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.TokenRetrievalError,
+from components.stores.bucket import BucketStore, Found, timeouts
+from components.stores.contract import Stat
+from components.stores.failures import (
+    CertificateError,
+    CorruptedError,
+    Failure,
+    ForeignAnswerError,
+    HeaderError,
+    Rule,
+    VanishedError,
 )
-_BAD_CREDENTIALS = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-}
-
-T = TypeVar("T")
 
 
-class S3Store:
-    """Keys are object keys under a prefix of a bucket. Endpoint and credentials come from the environment.
+class BusyTokenError(Exception):
+    """Stands in the rules for credentials that could not be fetched because nobody answered, or a busy server did."""
 
-    Each object carries a nonce: a create whose acknowledgement was lost is refused when it is repeated, and the nonce
-    tells that the object is this writer's own. It also carries its SHA-256, since not every server checks sums.
+
+RULES = (
+    Rule(failure=Failure.UNTRUSTED, errors=(CertificateError,), sign="self-signed, expired, of another host, or none"),
+    Rule(failure=Failure.CREDENTIALS, errors=(HeaderError,), sign="a key that is no header"),
+    Rule(failure=Failure.CORRUPTED, errors=(CorruptedError,), sign="SHA-256 or MD5 differs"),
+    Rule(
+        failure=Failure.CORRUPTED, statuses=(400,), codes=("BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody")
+    ),
+    Rule(failure=Failure.BUSY, statuses=(400,), codes=("RequestTimeout",)),
+    Rule(failure=Failure.UNSUPPORTED, statuses=(501,), codes=("NotImplemented",)),
+    Rule(failure=Failure.BUSY, statuses=(408, 409, 425, 429, 499, *range(500, 600))),
+    Rule(
+        failure=Failure.UNREACHABLE,
+        errors=(
+            boto.ConnectionError,
+            boto.HTTPClientError,
+            boto.IncompleteReadError,
+            boto.ResponseStreamingError,
+            # What reading a body lets through.
+            urllib3.exceptions.HTTPError,
+            http.client.HTTPException,
+            ConnectionError,
+            TimeoutError,
+        ),
+        sign="refused, reset, timed out, cut off, unknown host",
+    ),
+    Rule(failure=Failure.BUSY, errors=(BusyTokenError,), sign="metadata server or token endpoint out of reach"),
+    Rule(
+        failure=Failure.FOREIGN,
+        errors=(
+            ForeignAnswerError,
+            VanishedError,
+            ResponseParserError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            KeyError,
+            TypeError,
+        ),
+        statuses=range(300, 400),
+        sign="HTML, damaged or other XML, content without ETag",
+    ),
+    Rule(
+        failure=Failure.CREDENTIALS,
+        errors=(
+            boto.NoCredentialsError,
+            boto.PartialCredentialsError,
+            boto.CredentialRetrievalError,
+            boto.TokenRetrievalError,
+        ),
+        statuses=(401,),
+        sign="none found",
+    ),
+    Rule(
+        failure=Failure.CREDENTIALS,
+        codes=(
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "ExpiredToken",
+            "InvalidToken",
+            "TokenRefreshRequired",
+            "InvalidIdentityToken",
+        ),
+    ),
+    Rule(
+        failure=Failure.SETTINGS,
+        errors=(
+            boto.InvalidConfigError,
+            boto.InvalidProxiesConfigError,
+            boto.EndpointProviderError,
+            boto.ProfileNotFound,
+            boto.ConfigParseError,
+            boto.ParamValidationError,
+            ValueError,
+        ),
+        sign="an endpoint, profile or proxy that cannot be used",
+    ),
+    Rule(failure=Failure.FORBIDDEN, statuses=(403,)),
+    Rule(failure=Failure.NO_BUCKET, statuses=(404,), codes=("NoSuchBucket",)),
+    Rule(failure=Failure.NO_BUCKET, statuses=(404, 410), actions=("creating", "writing", "listing")),
+    Rule(failure=Failure.NO_OBJECT, statuses=(404, 410)),
+    Rule(failure=Failure.CHANGED, statuses=(412, 416)),
+    Rule(failure=Failure.REFUSED, errors=(boto.BotoCoreError,), statuses=range(1, 500)),
+)
+
+_REMOTE_CREDENTIALS = ("container-role", "iam-role")
+"""Providers of credentials that ask a server of the node or the cluster."""
+
+_STEPS = (1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
+"""Time-outs that clients are made with, seconds."""
+
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+class S3Store(BucketStore):
+    """Keys are object keys under a prefix of a bucket; endpoint and credentials come from the environment.
+
+    Each object carries its SHA-256, since not every server checks sums. Of objects that somebody else put there the
+    ETag tells the MD5, unless they were uploaded in parts or encrypted with a key of their own: then only the length is
+    known.
 
     Args:
         bucket: Name of the bucket.
         prefix: Without slashes at its ends; empty for the whole bucket.
         deadline_seconds: How long calls are repeated.
-        client: Of S3; made on the first call by default. `AWS_ENDPOINT_URL_S3` points it at another server.
+        connection: Of another store; made by default. `AWS_ENDPOINT_URL_S3` points it at another server.
     """
 
-    def __init__(
-        self, bucket: str, prefix: str = "", *, deadline_seconds: float = DEADLINE_SECONDS, client: Any = None
-    ) -> None:
-        self._connection = _Connection(client)
-        self._bucket = bucket
-        self._prefix = prefix
-        self._deadline_seconds = deadline_seconds
-        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+    scheme = "s3"
+    rules = RULES
+    remedies = {  # noqa: RUF012 (a constant)
+        Failure.UNTRUSTED: "Give the CA's file in AWS_CA_BUNDLE, or correct the endpoint",
+        Failure.CREDENTIALS: "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or mount or renew the secret",
+        Failure.FORBIDDEN: "Grant the permission to the access key's owner",
+        Failure.SETTINGS: "Correct AWS_ENDPOINT_URL and the other AWS settings",
+        Failure.NO_BUCKET: "Create it or correct the URI",
+        Failure.CHANGED: "Run again",
+        Failure.UNSUPPORTED: "Use a store with conditional writes",
+        Failure.REFUSED: "Check the bucket and the AWS settings",
+    }
 
-    def __truediv__(self, prefix: str) -> S3Store:
-        return self._copy(self._name(prefix), self._deadline_seconds)
+    def _connect(self) -> Connection:
+        return Connection()
 
-    def with_deadline(self, seconds: float) -> S3Store:
-        """Return the same store with another deadline."""
-        return self._copy(self._prefix, seconds)
-
-    def create(self, key: str, data: bytes) -> bool:
-        """Write an object if there is none of this key."""
-        nonce, tries = uuid.uuid4().hex, 0
-
-        def call() -> bool:
-            nonlocal tries
-            tries += 1
-            try:
-                self._put(key, data, nonce, IfNoneMatch="*")
-            except boto.ClientError as error:
-                if _status(error) != 412:
-                    raise
-                # Only a repeated call can meet its own object.
-                return tries > 1 and self._nonce(key) == nonce
-            return True
-
-        return self._run("writing", key, call)
-
-    def read(self, key: str) -> bytes:
-        """Return an object's content."""
-
-        def call() -> bytes:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
-            with answer["Body"] as body:
-                content = body.read()
-            expected, digest = answer["Metadata"].get("sha256"), hashlib.sha256(content).hexdigest()
-            if expected and expected != digest:
-                raise CorruptedError(f"SHA-256 must be {expected}; got {digest}")
-            return content
-
-        return self._run("reading", key, call)
-
-    def write(self, key: str, data: bytes) -> None:
-        """Write an object whatever was there."""
-        self._run("writing", key, lambda: self._put(key, data, uuid.uuid4().hex))
-
-    def list(self, prefix: str = "") -> list[str]:
-        """Return all keys that start with the prefix, sorted."""
-        start = f"{self._prefix}/" if self._prefix else ""
-
-        def call() -> list[str]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=start + prefix)
-            return sorted(row["Key"][len(start) :] for page in pages for row in page.get("Contents", ()))
-
-        return self._run("listing", prefix, call)
-
-    def delete(self, key: str) -> None:
-        """Remove an object; one that is absent is fine."""
-        self._run("deleting", key, lambda: self._client.delete_object(Bucket=self._bucket, Key=self._name(key)))
-
-    def sweep(self, min_age_seconds: float) -> None:
-        """Do nothing: an object is put in one request, an unfinished one leaves nothing."""
-
-    @property
-    def _client(self) -> Any:
-        return self._connection.client()
-
-    def _copy(self, prefix: str, deadline_seconds: float) -> S3Store:
-        copy = S3Store(self._bucket, prefix, deadline_seconds=deadline_seconds)
-        copy._connection = self._connection
-        return copy
-
-    def _name(self, key: str) -> str:
-        return f"{self._prefix}/{checked_key(key)}" if self._prefix else checked_key(key)
-
-    def _put(self, key: str, data: bytes, nonce: str, **condition: str) -> None:
-        self._client.put_object(
+    def _put(self, name: str, data: bytes, nonce: str, left: float, *, if_absent: bool) -> None:
+        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        answer = self._client(left, len(data)).put_object(
             Bucket=self._bucket,
-            Key=self._name(key),
-            Body=data,
-            ContentType="application/json" if key.endswith(".json") else "application/octet-stream",
+            Key=name,
+            Body=data,  # the client sends it in blocks, each within the connection's time-out
+            ContentType="application/json" if name.endswith(".json") else "application/octet-stream",
+            ContentMD5=base64.b64encode(md5).decode(),
             CacheControl="no-store",
             Metadata={"nonce": nonce, "sha256": hashlib.sha256(data).hexdigest()},
-            **condition,
+            **({"IfNoneMatch": "*"} if if_absent else {}),
         )
+        if not answer.get("ETag"):
+            raise ForeignAnswerError("an answer to an upload without an ETag")
+        got = _digests(answer).get("md5", md5.hex())
+        if got != md5.hex():
+            raise CorruptedError(f"MD5 must be {md5.hex()}; got {got}")
 
-    def _nonce(self, key: str) -> str:
-        return self._client.head_object(Bucket=self._bucket, Key=self._name(key))["Metadata"].get("nonce", "")
+    def _get(self, name: str, left: float) -> bytes:
+        answer = self._client(left).get_object(Bucket=self._bucket, Key=name)
+        data = _body(answer)
+        for algorithm, expected in _digests(answer).items():
+            digest = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
+            if digest != expected:
+                raise CorruptedError(f"{algorithm.upper().replace('SHA', 'SHA-')} must be {expected}; got {digest}")
+        return data
 
-    def _run(self, action: str, key: str, call: Callable[[], T]) -> T:
-        uri = f"{self.uri}/{key}"
+    def _get_range(self, name: str, start: int, end: int, version: str, left: float) -> bytes:
+        answer = self._client(left).get_object(
+            Bucket=self._bucket, Key=name, IfMatch=version, Range=f"bytes={start}-{end - 1}"
+        )
+        data = _body(answer)
+        if len(data) != end - start:
+            raise ForeignAnswerError(f"{len(data):,} bytes in place of {end - start:,}")
+        return data
+
+    def _find(self, name: str, left: float) -> Found | None:
         try:
-            return retrying(
-                call, what=f"{action} {uri}", is_passing=_is_passing, deadline_seconds=self._deadline_seconds
-            )
+            answer = self._client(left).head_object(Bucket=self._bucket, Key=name)
         except boto.ClientError as error:
-            code, status = error.response["Error"].get("Code", ""), _status(error)
-            said = f"{code} {error.response['Error'].get('Message', '')}".strip()
-            if code == "NoSuchBucket":
-                raise ConfigurationError(
-                    f"bucket {self._bucket} must exist; got {said}. Create it or correct the URI"
-                ) from error
-            if status == 404:
-                raise ObjectNotFoundError(uri) from error
-            if status == 401 or code in _BAD_CREDENTIALS:
-                raise ConfigurationError(
-                    f"{action} {uri} must be authorised; got {said}. Renew the access key in the secret"
-                ) from error
-            if status == 403:
-                raise PermissionDeniedError(
-                    f"{action} {uri} must be allowed; got {said}. Grant the permission to the access key's owner"
-                ) from error
-            raise StorageError(f"{action} {uri} must succeed; got {said}. Check the bucket") from error
-        except _CREDENTIALS as error:
-            raise ConfigurationError(
-                f"{action} {uri} must be authorised; got {error}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
-                " mount the secret"
-            ) from error
-        except boto.BotoCoreError as error:
-            raise StorageError(f"{action} {uri} must succeed; got {error}. Check the bucket") from error
+            if self._failure(error, "looking up") is not Failure.NO_OBJECT:
+                raise
+            return None
+        stat = Stat(size=answer["ContentLength"], version=answer["ETag"], digests=_digests(answer))
+        return Found(stat, answer["Metadata"].get("nonce", ""))
+
+    def _entries(self, prefix: str, left: float) -> Iterator[tuple[str, Stat]]:
+        pages = self._client(left).get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        for page in pages:
+            if "IsTruncated" not in page:
+                raise ForeignAnswerError("a listing that does not say whether it is whole")
+            for row in page.get("Contents", ()):
+                yield row["Key"], Stat(size=row["Size"], version=row["ETag"], digests=_digests(row))
+
+    def _remove(self, name: str, left: float) -> None:
+        answer = self._client(left).delete_object(Bucket=self._bucket, Key=name)["ResponseMetadata"]
+        if answer["HTTPStatusCode"] != 204 and answer["HTTPHeaders"].get("content-type", "").startswith("text/html"):
+            raise ForeignAnswerError("a page of HTML")
+
+    def _is_whole(self, stat: Stat, data: bytes) -> bool:
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return stat.size == len(data) and stat.digests.get("md5", md5) == md5
+
+    def _answer(self, error: Exception) -> tuple[int, str, str]:
+        if isinstance(error, boto.ClientError):
+            answer = error.response.get("Error", {})
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            code = str(answer.get("Code", ""))
+            return status, code, f"{code} {answer.get('Message', '')}".strip()
+        return 0, "", f"{type(error).__name__}: {error}"
+
+    def _failure(self, error: Exception, action: str) -> Failure | None:
+        is_remote = isinstance(error, boto.CredentialRetrievalError) and error.kwargs["provider"] in _REMOTE_CREDENTIALS
+        if isinstance(error, boto.MetadataRetrievalError) or is_remote:
+            error = BusyTokenError()
+        return super()._failure(error, action)
+
+    def _client(self, left: float, num_bytes: int = 0) -> Any:
+        return self._connection.client(*timeouts(left, num_bytes))
 
 
-class _Connection:
-    """The client, made on first use; shared by all stores that were derived from one."""
+class Connection:
+    """The clients, made on first use; shared by all stores that were derived from one."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self) -> None:
+        self._session: boto3.session.Session | None = None
+        self._clients: dict[tuple[float, float], Any] = {}
         self._lock = threading.Lock()
 
-    def client(self) -> Any:
+    def client(self, connect_seconds: float, read_seconds: float) -> Any:
+        """Return the client with about these time-outs, which the library takes only when it is made."""
+        key = (_rounded(connect_seconds), _rounded(read_seconds))
         with self._lock:
-            if self._client is None:
+            if self._session is None:
                 check_aws_environment()
+                # More threads than pooled connections are no news.
+                logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+                self._session = boto3.session.Session()
+            if key not in self._clients:
                 config = botocore.config.Config(
-                    connect_timeout=CONNECT_SECONDS,
-                    read_timeout=READ_SECONDS,
+                    connect_timeout=key[0],
+                    read_timeout=key[1],
                     max_pool_connections=32,
                     retries={"total_max_attempts": 1},
                     # Trailing checksums are not understood by every server; SHA-256 travels as metadata instead.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                self._client = boto3.session.Session().client("s3", config=config, region_name=_region())
-            return self._client
+                # Any region does for servers other than Amazon's.
+                region = self._session.region_name or "us-east-1"
+                self._clients[key] = self._session.client("s3", config=config, region_name=region)
+            return self._clients[key]
 
 
-def _region() -> str:
-    """The configured region; any name does for servers other than Amazon's."""
-    return boto3.session.Session().region_name or "us-east-1"
+def _rounded(seconds: float) -> float:
+    """Round down to one of a few figures, so that there are few clients."""
+    return max(step for step in _STEPS if step <= max(seconds, _STEPS[0]))
 
 
-def _status(error: boto.ClientError) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+def _body(answer: dict[str, Any]) -> bytes:
+    """Return the content of an answer that is the store's."""
+    with answer["Body"] as body:
+        data = body.read()
+    if not answer.get("ETag"):
+        raise ForeignAnswerError("content without an ETag")
+    return data
 
 
-def _is_passing(error: Exception) -> bool:
-    if isinstance(error, boto.ClientError):
-        return _status(error) in _PASSING_STATUS
-    return isinstance(error, _PASSING)
+def _digests(answer: dict[str, Any]) -> dict[str, str]:
+    """Return the digests that an answer, or a row of a listing, tells of the object."""
+    digests = {}
+    if sha256 := answer.get("Metadata", {}).get("sha256"):
+        digests["sha256"] = sha256
+    is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
+    if not is_encrypted and (match := _MD5.fullmatch(answer.get("ETag", ""))):
+        digests["md5"] = match[1]
+    return digests

@@ -1,85 +1,94 @@
 """An S3 server on loopback: moto's, one request at a time so that conditional writes are atomic, with planned faults."""
 
-import threading
-from collections.abc import Callable, Iterable
+import base64
+import hashlib
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from tests.fakes.gcs import Fault
+from tests.fakes.faults import Answer, FaultyServer
 
-_CONFLICT = b"<Error><Code>%s</Code><Message>planned fault</Message></Error>"
+_CODES = {
+    400: "InvalidRequest",
+    401: "Unauthorized",
+    403: "AccessDenied",
+    404: "NoSuchKey",
+    409: "ConditionalRequestConflict",
+    412: "PreconditionFailed",
+    501: "NotImplemented",
+}
 
 
-class FakeS3:
+class FakeS3(FaultyServer):
     """The server, a context manager with one bucket.
 
     Args:
         bucket: Its name.
         ignore_preconditions: Behave like servers that overwrite whatever `If-None-Match` says.
+        page_size: Most entries of one listing answer.
+        options: Of `FaultyServer`.
 
     Attributes:
         url: For `AWS_ENDPOINT_URL_S3`.
-        requests: (method, path) of every request.
     """
 
-    def __init__(self, bucket: str = "bucket", *, ignore_preconditions: bool = False) -> None:
+    def __init__(
+        self, bucket: str = "bucket", *, ignore_preconditions: bool = False, page_size: int = 1000, **options: Any
+    ) -> None:
+        super().__init__(**options)
         self.bucket = bucket
         self.ignore_preconditions = ignore_preconditions
-        self.requests: list[tuple[str, str]] = []
-        self.faults: list[Fault] = []
-        self._lock = threading.Lock()
+        self.page_size = page_size
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __enter__(self) -> Self:
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
+        super().__enter__()
         s3_backends["123456789012"]["aws"].reset()
         s3_backends["123456789012"]["aws"].create_bucket(self.bucket, "us-east-1")
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._thread.join(5)
-        self._server.server_close()
-
-    def fail(self, *faults: Fault) -> None:
-        """Add faults of kind `status` to the plan."""
-        self.faults.extend(faults)
-
     def objects(self) -> dict[str, bytes]:
         """Return the content of every object by key."""
-        with self._lock:
+        with self.lock:
             keys = s3_backends["123456789012"]["aws"].buckets[self.bucket].keys
             return {name: keys[name].value for name in keys}
 
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        with self._lock:
-            self.requests.append((method, path))
-            if self.ignore_preconditions:
-                environ.pop("HTTP_IF_NONE_MATCH", None)
-            fault = next(
-                (f for f in self.faults if f.times and f.method in ("", method) and f.contains in path),
-                None,
-            )
-            if fault is None:
-                return list(self._moto(environ, start_response))
-            fault.times -= 1
-            if fault.when == "after":
-                list(self._moto(environ, lambda *_: None))
-        code = {403: b"AccessDenied", 409: b"ConditionalRequestConflict"}.get(fault.status, b"SlowDown")
-        start_response(f"{fault.status} planned", [("Content-Type", "application/xml")])
-        return [_CONFLICT % code]
+    def kind(self, method: str, path: str) -> str:
+        """Tell listings from reads."""
+        return "LIST" if method == "GET" and "list-type=" in urlsplit(path).query else method
+
+    def error(self, status: int) -> Answer:
+        """Return a planned error as S3 words it."""
+        code = _CODES.get(status, "SlowDown" if status >= 500 else "Teapot")
+        return _error(status, code, "planned fault")
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Return moto's answer, after the checks of uploaded content that moto leaves out."""
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        if headers.get("content-md5", md5) != md5:
+            return _error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+        if self.ignore_preconditions:
+            headers.pop("if-none-match", None)
+        if method == "LIST":
+            method = "GET"
+            path += f"&max-keys={self.page_size}" if "max-keys=" not in path else ""
+        parts = urlsplit(path)
+        builder = EnvironBuilder(
+            path=parts.path,
+            query_string=parts.query,
+            method=method,
+            base_url=self.url,
+            data=body,
+            headers={k: v for k, v in headers.items() if k not in ("expect", "transfer-encoding")},
+        )
+        with self.lock:
+            rows, status, answered = run_wsgi_app(self._moto, builder.get_environ(), buffered=True)
+            return Answer(int(status.split()[0]), b"".join(rows), dict(answered.items()))
 
 
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log(self, *arguments: Any) -> None:
-        """Stay silent."""
+def _error(status: int, code: str, message: str) -> Answer:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    return Answer(status, body, {"Content-Type": "application/xml"})

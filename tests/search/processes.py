@@ -69,6 +69,8 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
         knows_processes: Whether it may look which processes of this machine live.
         faults: Of the toy, by trial number: `diverge`, `oom`, `bug`, `kill`, or `wait:<path>`.
         wall_offset: Seconds that this worker's wall clock is off.
+        patience: Seconds of the store: `deadline`, `beats` (deadline of heartbeats), `call` (time-outs), `pause` (longest
+            between two tries).
     """
     os.environ.update(options.get("environment", {}))
     import dataclasses
@@ -92,6 +94,8 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
     if offset := options.get("wall_offset"):
         real_time = time.time
         time.time = lambda: real_time() + offset
+    if patience := options.get("patience"):
+        _scale(worker, patience)
     toy.ToyTrainer.epoch_seconds = options.get("epoch_seconds", 0.0)
     toy.ToyTrainer.faults = {n: _fault(f) for n, f in options.get("faults", {}).items()}
     real_accept, real_fit = study_module.Study._accept, toy.ToyTrainer.fit
@@ -127,6 +131,21 @@ def _work(study_root: str, log_dir: str, options: dict[str, Any]) -> None:
         code = error.exit_code
     append(log / "passed", failpoints.passed())
     os._exit(code)
+
+
+def _scale(worker: Any, patience: dict[str, float]) -> None:
+    """Set the figures of the store's patience, not its logic."""
+    import functools
+
+    from components.search.worker import heartbeat
+    from components.stores import bucket, retrying, s3
+
+    worker.open_store = functools.partial(worker.open_store, deadline_seconds=patience["deadline"])
+    heartbeat.DEADLINE_SECONDS = patience["beats"]
+    bucket.SECONDS = patience["call"]
+    retrying.LONGEST_SECONDS = patience["pause"]
+    retrying.LEAST_SECONDS = min(retrying.LEAST_SECONDS, patience["call"])
+    s3._STEPS = (patience["call"], *s3._STEPS)
 
 
 def _fault(text: str) -> Any:

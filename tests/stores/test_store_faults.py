@@ -64,7 +64,6 @@ def write_and_check(store, writer, seed, won):
 def test_faulty_store_keeps_every_promise(gcs, monkeypatch, rate):
     """No acknowledged write is lost, no operation answers wrongly, and each contested key has one creator."""
     monkeypatch.setattr(retrying, "FIRST_SECONDS", 0.002)
-    monkeypatch.setattr(retrying, "CORRUPTED_TRIES", 10)
     seed = 20261122
     gcs.page_size = 1000
     gcs.fail_randomly(rate, seed, FAULTS)

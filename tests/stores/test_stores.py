@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,10 @@ from components.errors import (
     StorageError,
     UnavailableError,
 )
-from components.stores import ObjectNotFoundError, check_store, open_store
+from components.stores import ObjectNotFoundError, bucket, check_store, open_store, retrying
 from components.stores.local import TEMPORARY
 from tests.fakes.gcs import Fault
+from tests.stores.failure_table import rows
 from tests.stores.promises import PROMISES
 
 
@@ -63,6 +65,13 @@ def test_malformed_uri_is_refused(uri):
         open_store(uri)
 
     assert "pw" not in str(caught.value)
+
+
+def test_documentation_shows_the_table_of_failures():
+    """docs/study.md says of every failure what the code does; `python -m tests.stores.failure_table` prints it anew."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+
+    assert "\n".join(rows()) in page
 
 
 def test_uris_are_normalised(tmp_path):
@@ -120,14 +129,15 @@ class TestGcs:
 
     def test_stalled_answer_is_asked_for_again(self, gcs, store, monkeypatch):
         """An answer that does not come is given up after the read timeout."""
-        monkeypatch.setattr("components.stores.gcs.TIMEOUT_SECONDS", (1.0, 0.2))
+        monkeypatch.setattr(bucket, "SECONDS", 0.2)
         store.create("a", b"content")
         gcs.fail(Fault("stall", method="GET", seconds=1.0))
 
         assert b"content" == store.read("a")
 
-    def test_lasting_corruption_is_given_up(self, gcs, store):
-        """Content that arrives wrong three times is an error that shows both checksums."""
+    def test_lasting_corruption_is_given_up(self, gcs, store, monkeypatch):
+        """Content that arrives wrong three times, and for long enough, is an error that shows both checksums."""
+        monkeypatch.setattr(retrying, "CORRUPTED_SECONDS", 0.0)
         store.create("a", b"content")
         gcs.fail(Fault("corrupt", method="GET", times=-1))
 
@@ -171,7 +181,7 @@ class TestGcs:
         import google.auth.credentials
         from google.cloud import storage
 
-        from components.stores.gcs import GcsStore
+        from components.stores.gcs import Connection, GcsStore
 
         class Credentials(google.auth.credentials.Credentials):
             num_renewals = 0
@@ -182,7 +192,7 @@ class TestGcs:
 
         credentials = Credentials()
         client = storage.Client(project="test", credentials=credentials)
-        store = GcsStore("bucket", "root", client=client)
+        store = GcsStore("bucket", "root", connection=Connection(client))
         store.create("a", b"content")
         gcs.fail(Fault("status", status=401, method="GET"))
 
@@ -249,10 +259,11 @@ class TestS3:
         with pytest.raises(ConfigurationError, match="AWS_ACCESS_KEY_ID"):
             open_store("s3://bucket/root").read("a")
 
-    def test_corrupted_content_is_noticed(self, store):
+    def test_corrupted_content_is_noticed(self, store, monkeypatch):
         """Content that does not match its own SHA-256 is not handed out."""
+        monkeypatch.setattr(retrying, "CORRUPTED_SECONDS", 0.0)
         store.create("a", b"content")
-        client = store._connection.client()
+        client = store._connection.client(10, 10)
         metadata = client.head_object(Bucket="bucket", Key="root/a")["Metadata"]
         client.put_object(Bucket="bucket", Key="root/a", Body=b"c0ntent", Metadata=metadata)
 

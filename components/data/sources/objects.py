@@ -1,31 +1,35 @@
-"""Fetches objects from buckets, in ranges of one pinned version."""
+"""Fetches objects of Cloud Storage and S3 through their stores, in ranges of one pinned version."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-from components.data.sources.bucket import Bucket, Found
 from components.data.sources.progress import Progress
 from components.data.sources.transfer import MAX_BYTES, Expected, Partial
+from components.dataset_name import object_name
 from components.errors import DataError, ParameterError
-from components.stores.retrying import retrying
+from components.stores import ObjectNotFoundError, Stat, Store, open_store
 
 RANGE_BYTES = 16 * 2**20
-DEADLINE_SECONDS = 120.0
 
 
 @dataclass(kw_only=True)
 class BucketFile:
-    """An object; see `transfer.Remote`."""
+    """An object; see `transfer.Remote`.
 
-    bucket: Bucket
-    key: str
-    shown: str
-    name: str
+    Attributes:
+        store: Of the whole bucket.
+        object_name: The object's name in it.
+        version: The one that is fetched.
+    """
+
+    store: Store
     object_name: str
     version: str
+    name: str
     expected: Expected
     is_pinned: bool = False  # its digests are those of the moment
+
+    def __post_init__(self) -> None:
+        self.key = self.shown = f"{self.store.uri}/{self.object_name}"
 
     def fetch(self, kept: Partial, known_validator: str) -> Expected | None:
         """Bring all bytes into `kept`; see `transfer.Remote`."""
@@ -40,63 +44,46 @@ class BucketFile:
         with kept.path.open("ab") as file:
             while (start := file.tell()) < num_bytes:
                 end = min(start + RANGE_BYTES, num_bytes)
-                read = partial(self.bucket.read, self.object_name, self.version, start, end)
-                data = repeated(self.bucket, self.shown, read)
-                if not data:
-                    raise DataError(
-                        f"{self.shown} must have all its bytes; expected {num_bytes:,} bytes, got {start:,}. Run again"
-                    )
-                file.write(data)
-                progress.add(len(data))
+                file.write(self.store.read_range(self.object_name, start, end, self.version))
+                progress.add(end - start)
         return self.expected
 
 
-def open_bucket(scheme: str, name: str) -> Bucket:
-    """Return the bucket of `gs://` or `s3://`; nothing is asked of it yet."""
-    if scheme == "gs":
-        from components.data.sources.gcs_bucket import GcsBucket
+def find_files(uri: str, *, most: int, deadline_seconds: float | None = None) -> list[BucketFile]:
+    """Return the object that a URI names, or else those under it.
 
-        return GcsBucket(name)
-    from components.data.sources.s3_bucket import S3Bucket
-
-    return S3Bucket(name)
-
-
-def repeated(bucket: Bucket, what: str, call: Callable):
-    """Return what a call returns, repeated while it fails in passing, errors as the project's own."""
-    with bucket.translated(what):
-        return retrying(call, what=what, is_passing=bucket.is_passing, deadline_seconds=DEADLINE_SECONDS)
-
-
-def find_files(uri: str, scheme: str, bucket_name: str, path: str, *, most: int) -> list[BucketFile]:
-    """Return the object a URI names, or else those under it.
+    Args:
+        uri: `gs://bucket/name` or `s3://bucket/name`, percent-encoded.
+        most: Objects there may be.
+        deadline_seconds: How long the store is waited for; its own deadline by default.
 
     Raises:
         ParameterError: There is neither, or more than `most`.
+        FashionTuningError: Whatever the store raises.
     """
-    bucket = open_bucket(scheme, bucket_name)
-    name = path.lstrip("/")
+    scheme, _, rest = uri.partition("://")
+    store = open_store(f"{scheme}://{rest.partition('/')[0]}")
+    asked = store if deadline_seconds is None else store.with_deadline(deadline_seconds)
+    name = object_name(uri)
     if name and not name.endswith("/"):
-        found = repeated(bucket, uri, lambda: bucket.find(name))
-        if found:
-            return [_file(bucket, f"{scheme}://{bucket_name}", found, name.rpartition("/")[2])]
+        try:
+            return [_file(store, name, name.rpartition("/")[2], asked.stat(name))]
+        except ObjectNotFoundError:
+            pass
     prefix = name.rstrip("/") + "/" if name.strip("/") else ""
-    objects = repeated(bucket, uri, lambda: bucket.under(prefix, most + 1))
-    if not objects:
+    found = asked.stats(prefix, most=most + 1)
+    if not found:
         raise ParameterError(f"source {uri} must exist; got no such object, and none under it. Check the URI")
-    if len(objects) > most:
+    if len(found) > most:
         raise ParameterError(f"source {uri} must hold at most {most:,} objects; got more. Upload one zip instead")
-    return [_file(bucket, f"{scheme}://{bucket_name}", found, found.name[len(prefix) :]) for found in objects]
+    return [_file(store, key, key[len(prefix) :], stat) for key, stat in found.items()]
 
 
-def _file(bucket: Bucket, root: str, found: Found, name: str) -> BucketFile:
-    shown = f"{root}/{found.name}"
+def _file(store: Store, object_name: str, name: str, stat: Stat) -> BucketFile:
     return BucketFile(
-        bucket=bucket,
-        key=shown,
-        shown=shown,
+        store=store,
+        object_name=object_name,
+        version=stat.version,
         name=name,
-        object_name=found.name,
-        version=found.version,
-        expected=Expected(num_bytes=found.num_bytes, digests=found.digests),
+        expected=Expected(num_bytes=stat.size, digests=stat.digests),
     )

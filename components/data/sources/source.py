@@ -24,7 +24,7 @@ from components.data.sources.http import HttpFile
 from components.data.sources.kaggle import download_url, find_credentials
 from components.data.sources.objects import find_files
 from components.data.sources.transfer import Expected, Remote
-from components.dataset_name import KAGGLE, local_path, object_name, pinned_digest, redacted
+from components.dataset_name import KAGGLE, local_path, pinned_digest, redacted
 from components.errors import (
     ConfigurationError,
     DataError,
@@ -200,7 +200,7 @@ def _remotes(name: str, source: str, reader: ModuleType) -> list[Remote]:
             return _published_files(url, is_default=not source)
         return [HttpFile(url=url, name=parts.path.rpartition("/")[2] or f"{name}.zip", expected=pinned)]
     uri = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    files = find_files(uri, parts.scheme, parts.netloc, object_name(uri), most=MAX_OBJECTS)
+    files = find_files(uri, most=MAX_OBJECTS)
     if len(files) == 1:
         files[0].expected = pinned.joined(files[0].expected)
         return files

@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.dataset_name import FASHION_MNIST, local_path, object_name
+from components.data.sources.objects import find_files
+from components.dataset_name import FASHION_MNIST, local_path
+from components.errors import FashionTuningError
 
 log = logging.getLogger(__name__)
+
+MAX_OBJECTS, OBJECTS_SECONDS = 1_000, 20.0
+"""More objects than ingest takes, and a store that does not answer in time, have no version."""
 
 UNKNOWN = ""
 """The source cannot tell; the caller must then take the data as changed."""
@@ -28,8 +33,8 @@ def source_version(name: str, source: str) -> str:
         return _of_files(path)
     if urlsplit(source).scheme in ("http", "https"):
         return _of_url(source)
-    if urlsplit(source).scheme == "gs":
-        return _of_objects(source)
+    if urlsplit(source).scheme in ("gs", "s3"):
+        return _of_objects(source.partition("#")[0])
     return UNKNOWN
 
 
@@ -53,17 +58,10 @@ def _of_url(url: str) -> str:
 
 
 def _of_objects(uri: str) -> str:
-    from google.api_core.exceptions import GoogleAPIError
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud import storage
-
-    parts = urlsplit(uri)
-    digest, found = hashlib.sha256(), False
     try:
-        for blob in storage.Client().list_blobs(parts.netloc, prefix=object_name(uri), timeout=20):
-            digest.update(f"{blob.name}\0{blob.generation}\n".encode())
-            found = True
-    except (GoogleAPIError, GoogleAuthError, OSError) as error:
-        log.info("version of gs://%s is unknown: %s", parts.netloc, type(error).__name__)
+        files = find_files(uri, most=MAX_OBJECTS, deadline_seconds=OBJECTS_SECONDS)
+    except FashionTuningError as error:
+        log.info("version of %s is unknown: %s", uri, error)
         return UNKNOWN
-    return digest.hexdigest()[:16] if found else UNKNOWN
+    lines = sorted(f"{file.object_name}\0{file.version}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
