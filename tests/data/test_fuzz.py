@@ -1,9 +1,11 @@
 """More than twenty thousand mutated files: each is read, or refused in the project's own words; nothing else ever happens."""
 
+import io
 import os
 import random
 import resource
 import struct
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -12,14 +14,16 @@ import pytest
 
 from components.data.contract import TestData
 from components.data.findings import Findings
-from components.data.readers.archives import ZipMembers
+from components.data.readers.archives import ZipMembers, open_archive
 from components.data.readers.fashion_products import parse_styles
 from components.data.readers.idx import format_idx, gunzip, parse_idx
 from components.data.readers.images import UndecodableError, decode
+from components.data.readers.table import read_rows
 from components.errors import DataError
 from tests.data.builders import jpeg, make_zip, mnist_arrays, products, row, run_ingest, table, tree
 
 NUM_IDX, NUM_ZIP, NUM_CSV, NUM_GZIP, NUM_JPEG, NUM_INGESTS = 8_000, 7_000, 6_000, 3_000, 3_000, 150
+NUM_TAR, NUM_TABLES, NUM_IMAGES = 1_000, 2_000, 300
 MEMORY_KIB = 150 * 1024
 SLOWEST_SECONDS = 5.0
 
@@ -132,6 +136,52 @@ def test_zip(tmp_path):
     os.close(memory)
     assert 0 < passed < NUM_ZIP / 2
     assert files == set(tree(tmp_path))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar(tmp_path, mode):
+    """Tar archives, gzipped or not: read within the archive's own bytes, or refused."""
+    path = tmp_path / "fuzzed.tar"
+    with tarfile.open(path, mode) as archive:
+        for number in range(5):
+            entry = tarfile.TarInfo(f"images/{number}.jpg" + "x" * (120 if number == 3 else 0))
+            entry.size = 300
+            archive.addfile(entry, io.BytesIO(bytes(300)))
+    data = path.read_bytes()
+
+    def call(rng):
+        path.write_bytes(mutate(data, rng))
+        archive = open_archive(path)
+        for name in archive.names:
+            assert ".." not in name.split("/")
+            assert len(archive.read(name)) <= len(data) * 200
+        archive.close()
+
+    survive(NUM_TAR, call, DataError)
+
+
+def test_tables():
+    """Tables with quotes and line ends inside them: every row comes out or is named."""
+    text = 'sku,title,category\nA-01,"Lamp, ""brass""\nand more",Lamps\nA-02,Chair,Chairs\n' * 10
+    encoded = [text.encode(encoding) for encoding in ("utf-8", "utf-16", "cp1252")]
+
+    def call(rng):
+        findings = Findings()
+        rows = read_rows(mutate(rng.choice(encoded), rng), "t.csv", ["sku", "category"], findings)
+        assert len(rows.frame) + len(findings.quarantined) == rows.num_rows
+
+    assert 0 < survive(NUM_TABLES, call, DataError) < NUM_TABLES
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"])
+def test_other_images(kind):
+    """Images of other formats: decoded to the right shape, or refused with a reason."""
+    original = jpeg(seed=1, image_format=kind)
+
+    def call(rng):
+        assert (80, 60, 3) == decode(mutate(original, rng), (80, 60))[0].shape
+
+    assert 0 < survive(NUM_IMAGES, call, UndecodableError) < NUM_IMAGES
 
 
 def test_csv():

@@ -202,7 +202,8 @@ class ZipMembers(_Archive):
                 f"{self.label} must be a whole zip archive; got {os.fstat(file.fileno()).st_size:,} bytes and"
                 f" {shown(error)}. It may be cut short: fetch it again"
             ) from error
-        if end and len(opened.filelist) != end[zipfile._ECD_ENTRIES_TOTAL]:
+        # Writers without Zip64 let the number of members wrap at 65,536, and every reader counts for itself.
+        if end and (len(opened.filelist) - end[zipfile._ECD_ENTRIES_TOTAL]) % 0x10000:
             raise DataError(
                 f"{self.label} must list {end[zipfile._ECD_ENTRIES_TOTAL]:,} members; got {len(opened.filelist):,}: its"
                 " directory is damaged. Fetch it again"

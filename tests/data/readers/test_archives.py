@@ -101,6 +101,19 @@ def test_reads_zip64(tmp_path):
         assert b"65999" == archive.read("images/65999.jpg")
 
 
+def test_a_count_that_wrapped(tmp_path):
+    """An archive of more than 65,535 members whose writer knows no Zip64, as macOS makes them, is read."""
+    path = many_members(tmp_path / "a.zip", 66_000)
+    data = path.read_bytes()
+    at = data.rindex(b"PK\6\6")
+    directory = struct.unpack_from("<2Q", data, at + 40)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 66_000 - 65_536, 66_000 - 65_536, *directory, 0)
+    path.write_bytes(data[:at] + end)
+
+    with open_zip(path) as archive:
+        assert 66_000 == len(archive.names)
+
+
 def test_reads_zip64_entry(tmp_path):
     """A member whose sizes are in a Zip64 field is read."""
     path = tmp_path / "a.zip"
