@@ -32,7 +32,7 @@ def check_data(train_dir: Path | str) -> None:
     Args:
         train_dir: `train_data/` as the ingest step wrote it.
     """
-    shape = np.load(Path(train_dir) / "images.npy", mmap_mode="r").shape[1:]
+    shape = np.load(Path(train_dir) / "images.npy", mmap_mode="r", allow_pickle=False).shape[1:]
     info = DatasetInfo.load(Path(train_dir))
     num_bytes = largest_onnx_bytes(shape, len(info.classes))
     if num_bytes > MAX_ONNX_BYTES:
