@@ -1,4 +1,4 @@
-import json
+import dataclasses
 import re
 
 import kubernetes_validate
@@ -16,6 +16,7 @@ from components.errors import (
     TryAgainError,
     UnavailableError,
 )
+from pipelines.compilation import compile_pipeline
 from pipelines.profile import load_profile
 from tests.manifest_files import KUSTOMIZE, MANIFESTS, OVERLAYS, kustomizations, local_files, rendered, resources
 
@@ -144,27 +145,30 @@ def test_broken_manifest_is_found():
     assert schema_problems([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}, "specs": {}}], OLDEST)
 
 
-def retry_patch() -> dict:
-    """What Kubeflow's API server merges into every compiled workflow."""
-    deployment = yaml.safe_load((MANIFESTS / "kubeflow-pipelines" / "retry-policy.yaml").read_text())
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    (value,) = (v["value"] for v in container["env"] if v["name"] == "COMPILED_PIPELINE_SPEC_PATCH")
-    return json.loads(value)
+def retry_strategies() -> dict[str, dict]:
+    """What Argo adds to the templates of every workflow, by their names."""
+    config = yaml.safe_load((MANIFESTS / "kubeflow-pipelines" / "workflow-defaults.yaml").read_text())
+    defaults = yaml.safe_load(config["data"]["workflowDefaults"])["spec"]
+
+    assert {"ttlStrategy", "templates"} == set(defaults), "templateDefaults would repeat graphs"
+    return {template["name"]: template["retryStrategy"] for template in defaults["templates"]}
 
 
 def repeats(message: str) -> bool:
-    """Whether Argo starts again what ended with a message, by the rule of the manifests."""
-    rule = re.compile(r"lastRetry\.message != '' && !\(lastRetry\.message matches '([^']+)'\)")
-    strategy = retry_patch()["templateDefaults"]["retryStrategy"]
+    """Whether Argo starts a step again whose pod ended with a message, by the rule of the manifests."""
+    rule = re.compile(r"!\(lastRetry\.message matches '([^']+)'\)")
+    steps = [strategy for name, strategy in retry_strategies().items() if name.endswith("-impl")]
+    (expression,) = {strategy["expression"] for strategy in steps}
 
-    assert "Always" == strategy["retryPolicy"]
-    return message != "" and not re.search(rule.fullmatch(strategy["expression"])[1], message)
+    assert {"Always"} == {strategy["retryPolicy"] for strategy in steps}
+    return not re.search(rule.fullmatch(expression)[1], message)
 
 
 def test_graphs_are_never_repeated():
-    """Argo marks a graph as failed without a message; all else in Kubeflow's default is replaced by the rule."""
-    assert not repeats("")
-    assert {"limit", "retryPolicy", "expression"} == set(retry_patch()["templateDefaults"]["retryStrategy"])
+    """Only the templates of drivers and of steps have a retry strategy."""
+    assert {"system-dag-driver", "system-container-driver"} == {
+        name for name in retry_strategies() if not re.fullmatch(r"metadata-0-\d-retry-system-container-impl", name)
+    }
 
 
 @pytest.mark.parametrize(
@@ -186,6 +190,7 @@ def test_only_what_may_pass_is_repeated(error, repeated, tmp_path, monkeypatch):
     last_word = tmp_path / "termination-log"
     last_word.touch()
     monkeypatch.setattr(runtime, "TERMINATION_LOG", last_word)
+    monkeypatch.setattr(runtime.signal, "signal", lambda *_: None)  # the tests' own process stays as it is
     with pytest.raises(SystemExit) as ended, runtime.step("plan"):
         raise error
 
@@ -199,3 +204,15 @@ def test_only_what_may_pass_is_repeated(error, repeated, tmp_path, monkeypatch):
 def test_lost_pods_are_repeated(message):
     """A pod that left no last word is started again."""
     assert repeats(message)
+
+
+@pytest.mark.parametrize("change", [{}, {"queue": "fashion-tuning"}])
+@pytest.mark.parametrize("cluster", ["kind", "gke"])
+def test_retry_rule_reaches_the_steps_of_every_profile(cluster, change, tmp_path):
+    """Kubeflow names a step's template after its pod's labels; each name that a profile brings about has the rule."""
+    profile = dataclasses.replace(load_profile(cluster), **change)
+    documents = list(yaml.safe_load_all(compile_pipeline(tmp_path / "pipeline.yaml", profile).read_text()))
+    pods = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+    metadata = {(len(p["podMetadata"].get("annotations", {})), len(p["podMetadata"]["labels"])) for p in pods}
+
+    assert {f"metadata-{a}-{b}-retry-system-container-impl" for a, b in metadata} <= set(retry_strategies())
