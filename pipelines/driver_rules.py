@@ -82,6 +82,18 @@ class _Check:
             else:
                 yield from self._executor(name, component)
 
+        yield from self._twins()
+
+    def _twins(self) -> Iterator[str]:
+        """Yield components of equal containers: Kubeflow 2.17 keeps one specification for all of them."""
+        seen: dict[str, tuple[str, list]] = {}
+        for name, component in self.components.items():
+            if container := self.executors.get(component.get("executorLabel"), {}).get("container"):
+                interface = [_declared(component), _declared(component, "outputDefinitions")]
+                first, known = seen.setdefault(json.dumps(container, sort_keys=True), (name, interface))
+                if known != interface:
+                    yield f"{name} and {first} run equal containers, but differ in their inputs or outputs"
+
     @staticmethod
     def _named(where: str, wrong: str) -> Iterator[str]:
         if wrong:

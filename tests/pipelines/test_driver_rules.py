@@ -197,6 +197,9 @@ SEEDED = {
     "root declares 'seed' with a default of another type": lambda d: d[0]["root"]["inputDefinitions"]["parameters"][
         "seed"
     ].update(defaultValue="0"),
+    "comp-search-resnet18 and comp-evaluate run equal containers": lambda d: d[0]["deploymentSpec"]["executors"].update(
+        {"exec-search-resnet18": d[0]["deploymentSpec"]["executors"]["exec-evaluate"]}
+    ),
     "root waits for itself": lambda d: tasks(d[0])["plan"].update(dependentTasks=["promote"]),
 }
 
