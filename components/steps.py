@@ -6,6 +6,7 @@ given is kept small, because Kubeflow stores it several times for every pod. Ann
 """
 
 import json
+from pathlib import Path
 from typing import List, NamedTuple
 
 from kfp import dsl
@@ -20,6 +21,7 @@ def _component(function):
         return function
     # The image is set per task when the graph is built; kfp is part of every image, so nothing is installed at run time.
     component = dsl.component(function, base_image="python:3.12", install_kfp_package=False)
+    # Kubeflow takes components for one whose containers are equal: the function's name keeps them apart.
     container = component.component_spec.implementation.container
     container.command, container.args = ["python3", "-m", "components"], [function.__name__, "{{$}}", EXECUTOR]
     return component
@@ -101,8 +103,8 @@ def ingest(
         outputs = (train_data.path, test_data.path, ingest_report.path, overview.path)
         described = ingest_step(dataset, data, study_root, *outputs)
         check_data(train_data.path)
-    train_data.metadata.update(described)
-    test_data.metadata.update(described)
+    train_data.metadata["dataset"] = test_data.metadata["dataset"] = described["dataset"]
+    ingest_report.metadata.update(described)
 
 
 @_component
@@ -188,11 +190,12 @@ def evaluate(
     classification: Output[ClassificationMetrics],
 ):
     """Run the exported ONNX on the held-out images, nothing else."""
-    from components.evaluation.step import evaluate_step
+    from components.evaluation.evaluate import evaluate as score
+    from components.evaluation.ui_metrics import ui_metrics
     from components.runtime import save_metadata, step
 
     with step(f"evaluate {model.metadata.get('approach', '')}", test_data):
-        logged = evaluate_step(model.path, test_data.path, evaluation.path)
+        logged = ui_metrics(score(Path(model.path), Path(test_data.path), Path(evaluation.path)))
     evaluation.metadata.update(logged.metrics)
     metrics.metadata.update(logged.metrics)
     classification.log_confusion_matrix(logged.classes, logged.confusion_matrix)

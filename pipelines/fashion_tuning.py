@@ -50,16 +50,15 @@ def build_pipeline(profile: ClusterProfile):
             configured(ingested, "ingest", "Ingest", cached=True)
             train_data, test_data = ingested.outputs["train_data"], ingested.outputs["test_data"]
 
-            with dsl.ParallelFor(workers, name="Search MLP (Keras Tuner)") as worker:
+            with dsl.ParallelFor(workers, name="Search with each worker") as worker:
                 mlp_worker = steps.search_mlp(train_data=train_data, run=run, search=search, worker=worker)
                 configured(mlp_worker, "search-mlp", "Keras Tuner worker")
+                resnet18_worker = steps.search_resnet18(train_data=train_data, run=run, search=search, worker=worker)
+                configured(resnet18_worker, "search-resnet18", "scikit-optimize worker")
+
             searched = dsl.Collected(mlp_worker.outputs["trials"])
             mlp = steps.train_mlp(train_data=train_data, run=run, train=train, searched=searched)
             configured(mlp, "train-mlp", "Train MLP", cached=True)
-
-            with dsl.ParallelFor(workers, name="Search ResNet18 (scikit-optimize)") as worker:
-                resnet18_worker = steps.search_resnet18(train_data=train_data, run=run, search=search, worker=worker)
-                configured(resnet18_worker, "search-resnet18", "scikit-optimize worker")
             searched = dsl.Collected(resnet18_worker.outputs["trials"])
             resnet18 = steps.train_resnet18(train_data=train_data, run=run, train=train, searched=searched)
             configured(resnet18, "train-resnet18", "Train ResNet18", cached=True)

@@ -1,4 +1,4 @@
-"""The evaluate, report and promote steps: artifacts come as directories, figures leave for the Kubeflow UI."""
+"""The report and promote steps: artifacts come as directories, figures leave for the Kubeflow UI."""
 
 import json
 import logging
@@ -8,10 +8,8 @@ from typing import Any
 
 from components.errors import FashionTuningError
 from components.evaluation.champion.gate import promote
-from components.evaluation.evaluate import evaluate
 from components.evaluation.kept import REPORT, SUMMARY, keep_result
 from components.evaluation.report.report import write_report
-from components.evaluation.ui_metrics import UiMetrics, ui_metrics
 from components.parameters import PromotionSettings
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.objects import REPLICATES
@@ -32,20 +30,6 @@ def paths(*collected: Iterable[Any]) -> list[Path]:
         else:
             found += paths(*entry)
     return found
-
-
-def evaluate_step(model_path: str, test_path: str, evaluation_path: str) -> UiMetrics:
-    """Evaluate one model on its held-out images.
-
-    Args:
-        model_path: Directory of the model.
-        test_path: Directory of `test_data`.
-        evaluation_path: Directory to write the evaluation to.
-
-    Returns:
-        What the Kubeflow UI shows.
-    """
-    return ui_metrics(evaluate(Path(model_path), Path(test_path), Path(evaluation_path)))
 
 
 def report_step(
