@@ -44,9 +44,10 @@ stress: setup ## Pass the tests that are too long for `make test`
 	$(PYTEST) --framework=keras --slow
 	$(PYTEST) --framework=torch --slow
 
-lint: setup ## Check style, imports and common mistakes
+lint: setup ## Check style, types and common mistakes
 	$(VENV)/bin/ruff check -q .
 	$(VENV)/bin/ruff format -q --check .
+	$(VENV)/bin/mypy --no-error-summary
 	$(VENV)/bin/bandit -q -c pyproject.toml -r components pipelines images
 	$(VENV)/bin/hadolint images/Dockerfile
 	$(VENV)/bin/yamllint -s manifests pipelines/profiles

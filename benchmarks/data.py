@@ -4,6 +4,7 @@ import io
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -37,7 +38,7 @@ def measure(options: Options) -> list[Row]:
             return len(files) / seconds(lambda: [_tutorial(data) for data in files])
 
         def ingested() -> float:
-            folders = {f"{kind}_dir": folder / kind for kind in ("train", "test", "report")}
+            folders: dict[str, Any] = {f"{kind}_dir": folder / kind for kind in ("train", "test", "report")}
             taken = seconds(
                 lambda: ingest(f"fashion-products={archive}", settings=settings, cache=str(folder / "c"), **folders)
             )

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -96,7 +97,7 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def describe_machine() -> dict[str, object]:
+def describe_machine() -> dict[str, Any]:
     """Return what a figure means nothing without: hardware, load, commit, date."""
     model = platform.processor()
     with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - no file, a view of the kernel's
@@ -112,7 +113,7 @@ def describe_machine() -> dict[str, object]:
     }
 
 
-def table(rows: list[Row], machine: dict[str, object]) -> str:
+def table(rows: list[Row], machine: dict[str, Any]) -> str:
     """Return the rows as a Markdown table under a line about the machine."""
     head = (
         f"{machine['date']}, commit {machine['commit'] or 'unknown'}, {machine['cores']} cores of {machine['cpu']}, "

@@ -1,5 +1,6 @@
 """Latency of an exported model, against calling the native one; imports neither TensorFlow nor torch."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -42,8 +43,8 @@ def latency(
 
         exported, original = interleaved(
             repeats,
-            lambda per_call=per_call, images=images: per_call(lambda: model.predict(images, num_classes)),
-            lambda per_call=per_call, images=images: per_call(lambda: native(images)),
+            functools.partial(per_call, functools.partial(model.predict, images, num_classes)),
+            functools.partial(per_call, functools.partial(native, images)),
         )
         rows.append(row(f"{name} inference, batch {batch}", "ms", exported, label, original, "ONNX Runtime, CPU"))
     return rows

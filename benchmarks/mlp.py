@@ -1,5 +1,6 @@
 """The MLP's training speed against the loop of Keras's own tutorial; loads TensorFlow."""
 
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ from benchmarks.inference import latency
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TrainData
 from components.data.ingest import ingest
 from components.models.mlp import training as mlp
+from components.models.space import Value
 from components.parameters import DataSettings
 
-HYPERPARAMETERS = {
+HYPERPARAMETERS: dict[str, Value] = {
     "units_1": 512,
     "activation_1": "relu",
     "units_2": 256,
@@ -34,6 +36,7 @@ def measure(options: Options) -> list[Row]:
     trainer = mlp.Trainer(data)
     trainer.fit(HYPERPARAMETERS, epochs=1, seed=0)
     program = trainer._program
+    assert program is not None
     sampler = mlp.EpochSampler(np.ones(len(images)), program.batch_size, 0)
     rates = np.full(sampler.num_steps, 0.001, np.float32)
     numbers = trainer._train[sampler.epoch(1)]
@@ -56,7 +59,8 @@ def measure(options: Options) -> list[Row]:
     weights = sum(np.prod(v.shape) for v in program._network.trainable_variables if len(v.shape) > 1)
     share = [100 * 6 * weights * rate / most for rate, most in zip(mine, peak, strict=True)]
     fresh = [
-        seconds(lambda n=n: trainer.fit(HYPERPARAMETERS | {"units_1": 500 - n}, epochs=1, seed=0)) for n in range(3)
+        seconds(functools.partial(trainer.fit, HYPERPARAMETERS | {"units_1": 500 - n}, epochs=1, seed=0))
+        for n in range(3)
     ]
     known = [seconds(lambda: trainer.fit(HYPERPARAMETERS | {"units_1": 498}, epochs=1, seed=0)) for _ in range(3)]
     compiling = [max(0.0, a - b) for a, b in zip(fresh, known, strict=True)]
@@ -140,9 +144,17 @@ def _random_data(num: int) -> TrainData:
 def _read(directory: str) -> TrainData:
     settings = DataSettings(validation_fraction=0.1, test_fraction=0.15, min_class_count=1, limit=0, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {f"{kind}_dir": Path(scratch) / kind for kind in ("train", "test", "report")}
-        ingest(f"fashion-mnist={directory}", settings=settings, cache=f"{scratch}/cache", **folders)
-        return TrainData.load(folders["train_dir"])
+        train, test, report = (Path(scratch) / kind for kind in ("train", "test", "report"))
+        cache = f"{scratch}/cache"
+        ingest(
+            f"fashion-mnist={directory}",
+            settings=settings,
+            cache=cache,
+            train_dir=train,
+            test_dir=test,
+            report_dir=report,
+        )
+        return TrainData.load(train)
 
 
 def _train_data(images: np.ndarray, labels: np.ndarray, num_validation: int) -> TrainData:

@@ -1,5 +1,6 @@
 """What the pipeline costs around the work of its steps, on the generated sample; loads no framework itself."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ def measure(options: Options) -> list[Row]:
             out = Path(scratch) / "run"
             command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out)]
             command += [part for setting in SETTINGS for part in ("--set", setting)]
-            whole = seconds(lambda c=command: subprocess.run(c, check=True, stdout=sys.stderr))
+            whole = seconds(functools.partial(subprocess.run, command, check=True, stdout=sys.stderr))
             busy, num_steps = busy_seconds((out / "events.jsonl").read_text(encoding="utf-8"))
         runs.append(whole)
         overheads.append((whole - busy) / num_steps)

@@ -15,9 +15,10 @@ from components.data.contract import DatasetInfo, TrainData
 from components.models.contract import FitResult
 from components.models.loop import complete
 from components.models.resnet18 import training as resnet18
+from components.models.space import Value
 
 SHAPE, NUM_CLASSES = (80, 60, 3), 45
-HYPERPARAMETERS = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "optimizer": "NAG"}
+HYPERPARAMETERS: dict[str, Value] = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "optimizer": "NAG"}
 TUTORIAL_BATCH = 64
 
 

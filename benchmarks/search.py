@@ -234,7 +234,7 @@ METHODS: dict[str, Callable[[Run], None]] = {
 """Searches by name. The first of the asked for sets the score that the others have to reach."""
 
 
-def synthetic(values: dict[str, Value], seed: int, stop: Callable[[list[float]], bool]) -> tuple[list[float], float]:
+def synthetic(values: dict[str, Any], seed: int, stop: Callable[[list[float]], bool]) -> tuple[list[float], float]:
     """Return the accuracies (up to `EPOCHS`) of a made-up MLP, and their number as the cost."""
     rng = np.random.default_rng(seed)
     rate = math.log10(values["learning_rate"]) - (1.2 if values["optimizer"] == "SGD" else 0.0)

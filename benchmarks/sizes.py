@@ -14,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -83,7 +84,7 @@ def write_catalogue(path: Path, num_images: int, num_classes: int) -> None:
 def ingested(archive: Path, out: Path) -> dict[str, float]:
     """Ingest a catalogue; return its figures."""
     settings = DataSettings(validation_fraction=0.1, test_fraction=0.15, min_class_count=1, limit=0, seed=0)
-    folders = {f"{kind}_dir": out / kind for kind in ("train", "test", "report")}
+    folders: dict[str, Any] = {f"{kind}_dir": out / kind for kind in ("train", "test", "report")}
     before = resource.getrusage(resource.RUSAGE_SELF)
     started = time.perf_counter()
     info = ingest(f"generated={archive}", settings=settings, cache=str(out / "cache"), **folders)

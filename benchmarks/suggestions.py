@@ -1,5 +1,7 @@
 """How long a suggestion takes at the end of a study; loads Keras Tuner and scikit-optimize."""
 
+import functools
+
 import numpy as np
 
 from benchmarks.harness import Options, Row, row, seconds
@@ -28,15 +30,15 @@ def measure(options: Options) -> list[Row]:
         trials = _trials(approach, space)
         for algorithm in ALGORITHMS[approach]:
             taken = [
-                seconds(
-                    lambda n=n, a=algorithm, s=space, t=trials, p=approach: make_sampler(p, a, s, n).suggest(
-                        NUM_TRIALS, t
-                    )
-                )
+                seconds(functools.partial(_suggest, approach, algorithm, space, n, trials))
                 for n in range(options.repeats)
             ]
             rows.append(row(f"suggestion, {approach} {algorithm}", "s", taken, note=f"after {NUM_TRIALS} trials"))
     return rows
+
+
+def _suggest(approach: str, algorithm: str, space: Space, seed: int, trials: list[Trial]) -> None:
+    make_sampler(approach, algorithm, space, seed).suggest(NUM_TRIALS, trials)
 
 
 def _trials(approach: str, space: Space) -> list[Trial]:

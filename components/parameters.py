@@ -137,7 +137,7 @@ class _Settings:
         """Rebuild from a struct whose whole numbers may have become floats."""
         casts = {"int": int, "float": float, "bool": bool, "str": str}
         return cls(
-            **{f.name: casts[getattr(f.type, "__name__", f.type)](values[f.name]) for f in dataclasses.fields(cls)}
+            **{f.name: casts[getattr(f.type, "__name__", str(f.type))](values[f.name]) for f in dataclasses.fields(cls)}
         )
 
     @classmethod

@@ -63,7 +63,7 @@ def plan(
     promote_champion: bool,
     promote_min_gain: float,
     overview: Output[Markdown],
-) -> NamedTuple(
+) -> NamedTuple(  # type: ignore[valid-type]
     "Plan",
     datasets=List[dict],
     workers=List[str],
@@ -110,7 +110,7 @@ def ingest(
 @_component
 def search_mlp(
     train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]
-) -> NamedTuple("Searched", trials=int):
+) -> NamedTuple("Searched", trials=int):  # type: ignore[valid-type]
     """Work on the Keras Tuner study of the MLP until it is finished."""
     from components.runtime import step
 
@@ -125,7 +125,7 @@ def search_mlp(
 @_component
 def search_resnet18(
     train_data: Input[Dataset], run: dict, search: dict, worker: str, overview: Output[Markdown]
-) -> NamedTuple("Searched", trials=int):
+) -> NamedTuple("Searched", trials=int):  # type: ignore[valid-type]
     """Work on the scikit-optimize study of ResNet18 until it is finished."""
     from components.runtime import step
 

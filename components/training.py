@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from components.approaches import APPROACHES
 from components.data.contract import TrainData
 from components.errors import DataError, FashionTuningError, PermissionDeniedError, StorageError, UnavailableError
-from components.models.contract import FitResult, State, Trainer, TrialDivergedError
+from components.models.contract import ApproachModule, FitResult, State, Trainer, TrialDivergedError
 from components.models.faults import device_faults_end, is_out_of_memory, make_trainer
 from components.models.hardware import PARITY_TOLERANCE
 from components.parameters import TrainSettings
@@ -60,7 +59,7 @@ class Replicate:
 
 
 def train_final(
-    approach: ModuleType,
+    approach: ApproachModule,
     *,
     train_data: TrainData,
     ledger: Ledger,
@@ -108,7 +107,7 @@ def train_final(
     return described
 
 
-def _weights(approach: ModuleType, settings: TrainSettings) -> str:
+def _weights(approach: ApproachModule, settings: TrainSettings) -> str:
     return settings.weights if APPROACHES[approach.APPROACH].pretrained else ""
 
 
@@ -169,7 +168,7 @@ def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, save
 
 
 def _export(
-    approach: ModuleType,
+    approach: ApproachModule,
     trainer: Trainer,
     best: Trial,
     replicates: list[Replicate],
@@ -201,7 +200,7 @@ def _export(
 
 
 def _describe(
-    approach: ModuleType,
+    approach: ApproachModule,
     trainer: Trainer,
     data: TrainData,
     ledger: Ledger,

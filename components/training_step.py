@@ -1,11 +1,11 @@
 """The training step: a finished study becomes a model."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from components.data.contract import TrainData
 from components.errors import TryAgainError
+from components.models.contract import ApproachModule
 from components.parameters import TrainSettings
 from components.runtime import gpu_is_required
 from components.search.step import study_name
@@ -15,7 +15,7 @@ from components.training import train_final
 
 
 def train_step(
-    approach: ModuleType,
+    approach: ApproachModule,
     train_path: str,
     run: dict[str, Any],
     train: dict[str, Any],

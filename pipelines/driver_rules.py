@@ -248,22 +248,22 @@ class _Check:
             declared = parent.get(source["componentInputParameter"], {}).get("parameterType")
             return _KINDS.get(declared)
         if produced := source.get("taskOutputParameter"):
-            return self._output_kind(tasks.get(produced.get("producerTask")), produced.get("outputParameterKey"))
+            return self._output_kind(tasks.get(produced.get("producerTask")), produced.get("outputParameterKey", ""))
         if "taskFinalStatus" in source:
             return "struct"
         runtime = source.get("runtimeValue", {})
         return _kind_of_value(runtime["constant"]) if "constant" in runtime else None
 
-    def _output_kind(self, task: Struct | None, key: str | None) -> str | None:
+    def _output_kind(self, task: Struct | None, key: str) -> str | None:
         """Return what a task's output is: the value of the step that made it, or a list where rounds are collected."""
-        component = self.components.get((task or {}).get("componentRef", {}).get("name"), {})
+        component = self.components.get((task or {}).get("componentRef", {}).get("name", ""), {})
         if task and "parameterIterator" in task:
             return "list"
         if "dag" not in component:
             return _KINDS.get(_declared(component, "outputDefinitions")["parameters"].get(key, {}).get("parameterType"))
         for selector in _selectors(component["dag"].get("outputs", {}).get("parameters", {}).get(key, {})):
             inner = component["dag"].get("tasks", {}).get(selector.get("producerSubtask"))
-            return self._output_kind(inner, selector.get("outputParameterKey"))
+            return self._output_kind(inner, selector.get("outputParameterKey", ""))
         return None
 
 

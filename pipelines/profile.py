@@ -199,8 +199,8 @@ def parse_profile(name: str, values: Any, where: str) -> ClusterProfile:
     if problems:
         raise ConfigurationError(f"{where}: {'; '.join(problems)}. Repair the file")
     profile = ClusterProfile(name=name, **values)
-    if problems := _contradictions(profile):
-        raise ConfigurationError(f"{where}: {'; '.join(problems)}. Repair the file")
+    if contradictions := _contradictions(profile):
+        raise ConfigurationError(f"{where}: {'; '.join(contradictions)}. Repair the file")
     return profile
 
 
@@ -232,7 +232,7 @@ def _steps(entries: dict[str, Any], problems: Problems) -> dict[str, StepSetting
         return {step: StepSettings() for step in STEPS}
     kind = {step: name for name, steps in STEP_GROUPS.items() for step in steps}
     return {
-        step: StepSettings(**{**given["default"], **given.get(kind.get(step), {}), **given[step]}) for step in STEPS
+        step: StepSettings(**{**given["default"], **given.get(kind.get(step, ""), {}), **given[step]}) for step in STEPS
     }
 
 

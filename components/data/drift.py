@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from components.data.packed import PackedImages
 from components.stores import open_store
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ _MAX_TRIES = 100
 
 
 def take_statistics(
-    images: np.ndarray, rows: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+    images: np.ndarray | PackedImages, rows: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """Summarise a dataset.
 

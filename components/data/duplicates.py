@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.data.packed import PackedImages
 from components.data.parallel import in_order
 
 NEAR_BITS = 2
@@ -47,7 +48,7 @@ def group_identical(digests: np.ndarray) -> Groups:
     return Groups(renumbered[inverse.ravel()].astype(np.int64), digests[first[order]], counts[order].astype(np.int64))
 
 
-def difference_hashes(images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def difference_hashes(images: np.ndarray | PackedImages, rows: np.ndarray) -> np.ndarray:
     """Return (N,) uint64: bit by bit, whether a cell of an 8 x 9 grid is brighter than the next one to its right.
 
     Args:
@@ -111,7 +112,9 @@ def find_near(hashes: np.ndarray, groups: np.ndarray, in_train: np.ndarray) -> N
 
 def _close_pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return index pairs of distinct hashes that differ in at most `NEAR_BITS`, and whether none can be missing."""
-    first, second, left = [], [], MAX_COMPARISONS
+    first: list[np.ndarray] = []
+    second: list[np.ndarray] = []
+    left = MAX_COMPARISONS
     for low, width in _BANDS:
         keys = (values >> np.uint64(low)) & ((_ONE << np.uint64(width)) - _ONE)
         order = np.argsort(keys, kind="stable")

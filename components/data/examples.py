@@ -20,10 +20,17 @@ class Members(Protocol):
         digests: SHA-256 of the files that were read, where the source does not have one digest of its own.
     """
 
-    names: Sequence[str]
-    num_companions: int
-    refused: Mapping[str, str]
-    digests: Mapping[str, bytes]
+    @property
+    def names(self) -> Sequence[str]: ...  # noqa: D102 - see above
+
+    @property
+    def num_companions(self) -> int: ...  # noqa: D102
+
+    @property
+    def refused(self) -> Mapping[str, str]: ...  # noqa: D102
+
+    @property
+    def digests(self) -> Mapping[str, bytes]: ...  # noqa: D102
 
     def read(self, name: str) -> bytes:
         """Return a file's verified content, within the reader's limits; threads may call it at once."""

@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -176,10 +176,11 @@ def _save(raw: RawDataset, cleaned: _Cleaned, info: DatasetInfo, train_dir: Path
     in_train, in_test = np.flatnonzero(assignment <= VALIDATION), np.flatnonzero(assignment == TEST)
     groups = cleaned.groups.numbers[in_test]
     seen = np.unique(short_digests(raw.digests[in_train]))
-    test = TestData(images=raw.images, labels=cleaned.labels[in_test], groups=groups, info=info, seen=seen)
+    images = cast(np.ndarray, raw.images)  # whichever it is, it is only saved
+    test = TestData(images=images, labels=cleaned.labels[in_test], groups=groups, info=info, seen=seen)
     test.save(test_dir, rows=raw.rows[in_test])
     train = TrainData(
-        images=raw.images,
+        images=images,
         labels=cleaned.labels[in_train],
         split=assignment[in_train],
         info=info,

@@ -128,7 +128,8 @@ def _fill(sizes: np.ndarray, quota: int) -> np.ndarray:
     Returns:
         Places of the groups taken: at least one, the smallest where all are too large, and never all.
     """
-    chosen, filled = [], 0
+    chosen: list[int] = []
+    filled = 0
     for place, size in enumerate(sizes):
         if filled + size <= quota and len(chosen) < len(sizes) - 1:
             chosen.append(place)

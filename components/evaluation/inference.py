@@ -15,10 +15,11 @@ from components.errors import DataError
 
 INPUT_NAME, OUTPUT_NAME = "images", "probabilities"
 BATCH_SIZE = 256
-_REFUSED = tuple(
-    error for error in vars(runtime_errors).values() if isinstance(error, type) and issubclass(error, Exception)
+_REFUSED: tuple[type[Exception], ...] = (
+    OSError,
+    *(error for error in vars(runtime_errors).values() if isinstance(error, type) and issubclass(error, Exception)),
 )
-"""onnxruntime's errors have no common base of their own."""
+"""What a file or onnxruntime may raise, whose errors have no common base of their own."""
 
 
 class OnnxModel:
@@ -34,7 +35,7 @@ class OnnxModel:
         try:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        except (OSError, *_REFUSED) as error:
+        except _REFUSED as error:
             raise DataError(f"{self.path} must be a readable ONNX model; got {error}. Export it again") from error
         inputs = [(i.name, i.type) for i in self._session.get_inputs()]
         outputs = [o.name for o in self._session.get_outputs()]

@@ -1,7 +1,7 @@
 """What the two approaches have in common: the calls a search and a final training make, and the model directory.
 
-Imports neither TensorFlow nor torch. `models/mlp/training.py` and `models/resnet18/training.py` export the same names:
-`APPROACH`, `NATIVE_FILE`, `PACKAGES`, `SPACES`, `RECIPE`, `LARGEST_BATCH`, `has_gpu`, `Trainer`.
+Imports neither TensorFlow nor torch. `models/mlp/training.py` and `models/resnet18/training.py` have the names of
+`ApproachModule`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from components.models.space import Value
+from components.data.contract import TrainData
+from components.models.space import Space, Value
 
 State = dict[str, np.ndarray]
 """Everything needed to go on after an epoch (weights, best weights, optimizer, schedule, random state), as named arrays."""
@@ -84,3 +85,32 @@ class Trainer(Protocol):
 
     def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
         """Write ONNX and native weights; return the largest absolute difference of probabilities between the two."""
+
+
+_Trainer = Trainer
+
+
+class ApproachModule(Protocol):
+    """What the module of an approach has.
+
+    Attributes:
+        APPROACH: Its name in `components.approaches`.
+        NATIVE_FILE: Name of the file with the native weights.
+        PACKAGES: What `model.json` records the versions of.
+        SPACES: Search space by name.
+        RECIPE: What a space leaves out.
+        LARGEST_BATCH: Of the described space; `components.models.sampling.batch_size_for` makes it smaller for few examples.
+    """
+
+    APPROACH: str
+    NATIVE_FILE: str
+    PACKAGES: tuple[str, ...]
+    SPACES: dict[str, Space]
+    RECIPE: dict[str, Value]
+    LARGEST_BATCH: int
+
+    def has_gpu(self) -> bool:
+        """Return whether a trainer of this process would use a GPU."""
+
+    def Trainer(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> _Trainer:  # noqa: N802
+        """Return a trainer with the data on its device."""

@@ -7,11 +7,10 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 from components.data.contract import TrainData
 from components.errors import ConfigurationError, FashionTuningError, TryAgainError
-from components.models.contract import Trainer, TrialOutOfMemoryError
+from components.models.contract import ApproachModule, Trainer, TrialOutOfMemoryError
 
 DEVICES = Path("/dev")
 
@@ -115,7 +114,7 @@ def missing_gpu(title: str, devices: Path = DEVICES) -> FashionTuningError:
     )
 
 
-def make_trainer(approach: ModuleType, train_data: TrainData, *, require_gpu: bool, weights: str) -> Trainer:
+def make_trainer(approach: ApproachModule, train_data: TrainData, *, require_gpu: bool, weights: str) -> Trainer:
     """Return the approach's trainer with the data on its device.
 
     Raises:

@@ -23,7 +23,7 @@ class Parameter:
 
     Attributes:
         name: Its name in `params.json`, `model.json` and the report.
-        low: Lower bound of a number, inclusive; None for a choice.
+        low: Lower bound of a number, inclusive, an integer for an integer; None for a choice.
         high: Upper bound of a number, inclusive; None for a choice.
         step: Grid of an integer; None where every value counts.
         log: True where the scale is logarithmic.
@@ -33,12 +33,12 @@ class Parameter:
     """
 
     name: str
-    low: float | int | None = None
-    high: float | int | None = None
+    low: Any = None
+    high: Any = None
     step: int | None = None
     log: bool = False
     choices: tuple[Value, ...] = ()
-    default: Value
+    default: Any
     only_if: tuple[str, tuple[Value, ...]] | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Parameter:
             low, high = self.low, self.high
         return self.conform(low * (high / low) ** fraction if self.log else low + (high - low) * fraction)
 
-    def fraction(self, value: Value) -> float:
+    def fraction(self, value: Any) -> float:
         """Return where on the range (0 to 1) a value lies, on the parameter's own scale."""
         if self.choices:
             return self.choices.index(value) / max(len(self.choices) - 1, 1)

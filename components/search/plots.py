@@ -64,7 +64,7 @@ def convergence(ledgers: dict[str, Ledger]) -> Figure:
         course = best_so_far(ledger)
         seconds = [p.device_seconds for p in course]
         (line,) = axes.step(seconds, [1 - p.best for p in course], where="post", label=label)
-        scored = {t.number: 1 - t.score for t in ledger.trials if is_scored(t)}
+        scored = {t.number: 1 - t.accuracy for t in ledger.trials if is_scored(t)}
         dots = [(p.device_seconds, scored[p.number]) for p in course if p.number in scored]
         axes.plot(*zip(*dots, strict=True), ".", alpha=0.4, color=line.get_color()) if dots else None
     axes.set(xlabel="device-seconds", ylabel="validation error", yscale="log")
@@ -81,7 +81,7 @@ def as_result(ledger: Ledger) -> OptimizeResult | None:
         [_coordinate(p, v) for p, v in zip(space.parameters, space.imputed(t.hyperparameters).values(), strict=True)]
         for t in scored
     ]
-    errors = np.array([1.0 - t.score for t in scored])
+    errors = np.array([1.0 - t.accuracy for t in scored])
     dimensions = SkoptSpace([_dimension(p) for p in space.parameters])
     model = _Smoother(dimensions.transform(points), errors)
     best = int(np.argmin(errors))

@@ -1,10 +1,10 @@
 """The search step: one worker of one study."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from components.data.contract import TrainData
+from components.models.contract import ApproachModule
 from components.parameters import SearchSettings
 from components.runtime import gpu_is_required
 from components.search.worker.worker import run_worker
@@ -16,7 +16,7 @@ def study_name(run: dict[str, Any], dataset: str, approach: str) -> str:
 
 
 def search_step(
-    approach: ModuleType,
+    approach: ApproachModule,
     train_path: str,
     run: dict[str, Any],
     search: dict[str, Any],

@@ -54,7 +54,7 @@ def best_so_far(ledger: Ledger) -> list[Progress]:
     for trial in sorted(ledger.trials, key=lambda t: t.number):
         seconds += trial.device_seconds
         if is_scored(trial):
-            best = max(best, trial.score)
+            best = max(best, trial.accuracy)
         if trial.is_finished and best > -math.inf:
             found.append(Progress(trial.number, seconds, best))
     return found

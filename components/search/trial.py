@@ -73,6 +73,13 @@ class Trial:
         return self.status in FINISHED
 
     @property
+    def accuracy(self) -> float:
+        """The score of a trial that has one; whether it has, `components.search.tables.is_scored` tells."""
+        if self.score is None:
+            raise ValueError(f"trial {self.number} must have a score; it is {self.status}")
+        return self.score
+
+    @property
     def best_epoch(self) -> int | None:
         """Number (from 1) of the first epoch with the highest score; None before the first epoch."""
         return self.scores.index(max(self.scores)) + 1 if self.scores else None

@@ -206,7 +206,7 @@ class GcsStore(BucketStore):
         return stat.size == len(data) and stat.digests["crc32c"] == _hex(_crc32c(data))
 
     def _answer(self, error: Exception) -> tuple[int, str, str]:
-        response = getattr(error, "response", None)
+        response: Any = getattr(error, "response", None)
         if isinstance(error, api.GoogleAPICallError):
             # A status that the client does not know has no code of its own.
             status = int(error.code or getattr(response, "status_code", 0) or 0)

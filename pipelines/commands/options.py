@@ -1,7 +1,8 @@
 """What `submit` and `schedule` have in common on the command line."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -11,8 +12,10 @@ from components.parameters import RunParameters
 from pipelines.interruption import StoppedError, interrupted_once
 from pipelines.presets import PRESETS, default_parameters, run_parameters
 
+F = TypeVar("F", bound=Callable[..., Any] | click.Command)
 
-def connection_options(command: click.Command) -> click.Command:
+
+def connection_options(command: F) -> F:
     """Add the options that say how to reach the API."""
     options = (
         click.option("--cluster", default="gke", show_default=True, help="Cluster profile: a name or a YAML file."),
@@ -40,7 +43,7 @@ def connection_options(command: click.Command) -> click.Command:
     return command
 
 
-def parameter_options(command: click.Command) -> click.Command:
+def parameter_options(command: F) -> F:
     """Add the options that set run parameters."""
     options = (
         click.option(

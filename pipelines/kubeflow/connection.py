@@ -301,13 +301,14 @@ def _checked_url(name: str, url: str) -> str:
 
 def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
     address = urlsplit(endpoint)
+    host = address.hostname or ""
     configuration = kfp_server_api.Configuration(host=endpoint)
     cookie = authenticate(configuration, way)
     known = bool(cookie or configuration.refresh_api_key_hook)
-    if known and address.scheme == "http" and way != "in-cluster" and not _is_loopback(address.hostname):
+    if known and address.scheme == "http" and way != "in-cluster" and not _is_loopback(host):
         raise ConfigurationError(f"the API's URL must be https where credentials are sent; got {endpoint}. Correct it")
     proxy = getproxies().get(address.scheme)
-    if proxy and not _is_loopback(address.hostname) and not proxy_bypass(address.hostname):
+    if proxy and not _is_loopback(host) and not proxy_bypass(host):
         configuration.proxy = proxy
     configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
     configuration.retries = _Patience(

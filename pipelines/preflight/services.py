@@ -149,7 +149,7 @@ def _asked(session: requests.Session, url: str) -> requests.Response:
     challenge = dict(re.findall(r'(\w+)="([^"]*)"', answer.headers.get("WWW-Authenticate", "")))
     if answer.status_code != 401 or "realm" not in challenge or session.auth:
         return answer
-    if urlsplit(url).hostname.endswith(("-docker.pkg.dev", "gcr.io")) and (token := _google_token()):
+    if (urlsplit(url).hostname or "").endswith(("-docker.pkg.dev", "gcr.io")) and (token := _google_token()):
         session.auth = ("oauth2accesstoken", token)
         return ask()
     realm = challenge.pop("realm")

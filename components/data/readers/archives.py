@@ -189,12 +189,13 @@ class ZipMembers(_Archive):
 
     def _opened(self, file: BinaryIO) -> zipfile.ZipFile:
         try:
-            end = zipfile._EndRecData(file)  # its directory is read at once: ask before how long that is
-            if end and end[zipfile._ECD_SIZE] > self._limits.num_members * 400:
+            # Its directory is read at once: ask before how long that is.
+            end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+            if end and end[zipfile._ECD_SIZE] > self._limits.num_members * 400:  # type: ignore[attr-defined]
                 raise DataError(
                     f"{self.label} must have at most {self._limits.num_members:,} members; got more. Split it"
                 )
-            if end and (end[zipfile._ECD_DISK_NUMBER] or end[zipfile._ECD_DISK_START]) not in (0, 0xFFFF):
+            if end and (end[zipfile._ECD_DISK_NUMBER] or end[zipfile._ECD_DISK_START]) not in (0, 0xFFFF):  # type: ignore[attr-defined]
                 raise DataError(f"{self.label} must be one file; got part of a split archive. Join it")
             opened = zipfile.ZipFile(file)
         except (*_DAMAGE, OSError) as error:
@@ -202,10 +203,11 @@ class ZipMembers(_Archive):
                 f"{self.label} must be a whole zip archive; got {os.fstat(file.fileno()).st_size:,} bytes and"
                 f" {shown(error)}. It may be cut short: fetch it again"
             ) from error
+        num_members = end[zipfile._ECD_ENTRIES_TOTAL] if end else len(opened.filelist)  # type: ignore[attr-defined]
         # Writers without Zip64 let the number of members wrap at 65,536, and every reader counts for itself.
-        if end and (len(opened.filelist) - end[zipfile._ECD_ENTRIES_TOTAL]) % 0x10000:
+        if (len(opened.filelist) - num_members) % 0x10000:
             raise DataError(
-                f"{self.label} must list {end[zipfile._ECD_ENTRIES_TOTAL]:,} members; got {len(opened.filelist):,}: its"
+                f"{self.label} must list {num_members:,} members; got {len(opened.filelist):,}: its"
                 " directory is damaged. Fetch it again"
             )
         return opened
@@ -232,7 +234,7 @@ class ZipMembers(_Archive):
                 if name in self._infos:
                     self._ambiguous.add(name)
                 self._infos[name] = info
-            info.date_time = info.extra = None  # a third of an entry's memory
+            info.date_time = info.extra = None  # type: ignore[assignment] # a third of an entry's memory
         infos.clear()
         self._zip.NameToInfo.clear()
 
@@ -266,7 +268,7 @@ class TarMembers(_Archive):
         self._places: dict[str, tuple[int, int]] = {}
         self._ambiguous: set[str] = set()
         try:
-            self._file = path.open("rb")
+            self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise StorageError(f"{path} must be readable; got {error.strerror}. Check the path") from error
         try:
@@ -310,7 +312,7 @@ class TarMembers(_Archive):
         self._file.seek(0)
         with tarfile.open(fileobj=self._file, mode="r:", errors="surrogateescape") as archive:
             for number, entry in enumerate(archive, 1):
-                archive.members.clear()  # it would keep a kilobyte for each
+                archive.members.clear()  # type: ignore[attr-defined] # it would keep a kilobyte for each
                 self._count(number, entry.size, entry.name)
                 if entry.isdir():
                     continue

@@ -146,9 +146,9 @@ def _description(members: Members) -> tuple[bytes, str]:
     root = find_root(members.names, DESCRIPTION)
     if root is not None:
         return members.read(root + DESCRIPTION), root
-    path = getattr(members, "path", None)
+    path: Path | None = getattr(members, "path", None)
     suffix = next((s for s in SUFFIXES if path is not None and path.name.lower().endswith(s)), "")
-    if suffix and (beside := path.with_name(path.name[: -len(suffix)] + ".yaml")).is_file():
+    if path is not None and suffix and (beside := path.with_name(path.name[: -len(suffix)] + ".yaml")).is_file():
         text = beside.read_bytes()[: _MAX_DESCRIPTION_BYTES + 1]
         return text, find_root(members.names, parse_description(text).table) or ""
     raise DataError(

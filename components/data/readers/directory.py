@@ -23,7 +23,11 @@ class FileMembers:
     """
 
     def __init__(
-        self, files: Mapping[str, Path], *, limits: Limits | None = None, known: Mapping[str, str] | None = None
+        self,
+        files: Mapping[str, Path] | Mapping[str, Path | str],
+        *,
+        limits: Limits | None = None,
+        known: Mapping[str, str] | None = None,
     ) -> None:
         """Take files by name.
 
@@ -52,7 +56,8 @@ class FileMembers:
             DataError: It holds more files than `limits.num_members`.
             StorageError: It cannot be listed.
         """
-        limits, names, files = limits or Limits(), Names(), {}
+        limits, names = limits or Limits(), Names()
+        files: dict[str, Path | str] = {}
         for number, (raw, reason) in enumerate(_walk(root.resolve())):
             if number >= limits.num_members:
                 raise DataError(

@@ -109,7 +109,7 @@ def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:  # n
         keys = short_digests(digests)
         rows = np.flatnonzero((rows >= num_train) | ~np.isin(keys, keys[num_train:]))
         strata = [f"{i >= num_train} {labels[i]}" for i in rows]
-        rows = rows[stratified_subset(strata, names[rows], limit)]
+        rows = rows[stratified_subset(strata, names[rows].tolist(), limit)]
     return RawDataset(
         images=images,
         rows=rows,

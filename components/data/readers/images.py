@@ -101,7 +101,7 @@ def _decode_any(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, tuple[s
                 if num_pixels > _FULL_PIXELS:
                     opened.draft(None, _enough(*opened.size, (max(size), max(size))))
                 opened.load()
-                image = opened
+                image: Image.Image = opened
                 if image.width * image.height > _FULL_PIXELS and image.mode in ("RGB", "RGBA", "L", "LA", "CMYK"):
                     image = image.reduce(_shrink(*image.size, (max(size), max(size))))
                 if opened.getexif().get(_ORIENTATION, 1) in range(2, 9):
@@ -134,7 +134,7 @@ def _on_white(image: Image.Image, notes: list[str]) -> Image.Image:
         if note := _NOTES.get(image.mode):
             notes.append(note)
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
+        if np.asarray(image.getchannel("A")).min(initial=255) < 255:
             notes.append("transparent")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")

@@ -95,7 +95,8 @@ class JoinedMembers:
     def __init__(self, parts: Sequence[Members]) -> None:
         """Take sources over; they are closed with this one."""
         self._parts = parts
-        names, self._of = Names(), {}
+        names = Names()
+        self._of: dict[str, Members] = {}
         for part in parts:
             for name in part.names:
                 if names.add(name) is not None and name not in self._of:

@@ -40,7 +40,8 @@ def decode_members(
     digests = np.zeros((len(names), 32), np.uint8)
 
     def decode_batch(start: int) -> list[tuple[int, str, tuple[str, ...]]]:
-        end, unusual = min(start + _BATCH, len(names)), []
+        end = min(start + _BATCH, len(names))
+        unusual: list[tuple[int, str, tuple[str, ...]]] = []
         batch = np.zeros((end - start, *size, 3), np.uint8)
         for i in range(start, end):
             try:

@@ -288,7 +288,7 @@ def _parsed(
         chunk[chunk.columns[-1]] = last
         used = chunk.iloc[:, picked]
         lacking = used.isna().any(axis=1).to_numpy()
-        for place in np.flatnonzero(lacking):
+        for place in np.flatnonzero(lacking).tolist():
             fields = chunk.iloc[place].dropna()
             reason = f"{len(fields)} fields instead of {num_columns}"
             findings.quarantine(f"{records.name} line {numbers[place]}", reason, delimiter.join(fields))

@@ -5,7 +5,7 @@ Coordinates run from -1 to 1, x to the right and y down.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -25,9 +25,9 @@ class Outline:
         straps: Thick lines in the article's own shade.
     """
 
-    areas: list[Points]
-    lines: list[Points] = field(default_factory=list)
-    straps: list[Points] = field(default_factory=list)
+    areas: Sequence[Points]
+    lines: Sequence[Points] = ()
+    straps: Sequence[Points] = ()
 
 
 def _mirrored(half: Points) -> Points:

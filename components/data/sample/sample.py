@@ -129,10 +129,10 @@ def draw_grey(rng: np.random.Generator, number: int) -> tuple[np.ndarray, np.nda
 
 @dataclass
 class _Product:
-    """A row of the table with its image's bytes."""
+    """A row of the table with its image's bytes; none where there is no image."""
 
     fields: list[str]
-    image: bytes | None
+    image: bytes = b""
 
 
 def _write_products(path: Path, rng: np.random.Generator, number: int) -> None:
@@ -197,9 +197,9 @@ def _with_defects(
 
     for product in singles[:2]:  # unquoted commas
         product.fields[-1] = product.fields[-1].replace(" ", ", ", 1)
-    singles[2].image = singles[3].image = None  # rows without image
+    singles[2].image = singles[3].image = b""  # rows without image
     stray = [(f"images/{ids.pop()}.jpg", singles[4].image)]  # an image without row
-    copies = []
+    copies: list[_Product] = []
     for product in singles[5:15]:  # the same picture again, half of them with other bytes but the same pixels
         image = product.image
         if len(copies) % 2:

@@ -144,7 +144,7 @@ class RawCache:
         _write_atomically(self.directory / "index" / f"{key}.json", text)
         log.info("%s fetched: %s bytes, SHA-256 %s", remote.name, f"{num_bytes:,}", digest)
         if self._store is not None:
-            self._upload(path, digest)
+            self._upload(self._store, path, digest)
             self._store.write(f"index/{key}.json", text.encode())
         return Cached(path, digest)
 
@@ -157,7 +157,7 @@ class RawCache:
         if expected.digests.get("sha256", digest) != digest:
             return None
         if not path.is_file() and self._store is not None:
-            self._download(path, digest)
+            self._download(self._store, path, digest)
         if not path.is_file():
             return None
         if digest_file(path) != digest:
@@ -184,24 +184,24 @@ class RawCache:
     def _path(self, digest: str) -> Path:
         return self.directory / "sha256" / digest
 
-    def _upload(self, path: Path, digest: str) -> None:
+    def _upload(self, store: Store, path: Path, digest: str) -> None:
         """Copy a file to the store in parts; the list of parts comes last."""
         num_parts = 0
         with path.open("rb") as file:
             while part := file.read(PART_BYTES):
-                self._store.create(f"sha256/{digest}/{num_parts:04d}", part)
+                store.create(f"sha256/{digest}/{num_parts:04d}", part)
                 num_parts += 1
-        self._store.create(f"sha256/{digest}/parts.json", json.dumps({"parts": num_parts}).encode())
+        store.create(f"sha256/{digest}/parts.json", json.dumps({"parts": num_parts}).encode())
 
-    def _download(self, path: Path, digest: str) -> None:
+    def _download(self, store: Store, path: Path, digest: str) -> None:
         """Copy a file from the store; leave nothing where it is not whole there."""
         temporary = path.with_name(f".{digest}.{os.getpid()}")
         total = hashlib.sha256()
         try:
-            num_parts = int(json.loads(self._store.read(f"sha256/{digest}/parts.json"))["parts"])
+            num_parts = int(json.loads(store.read(f"sha256/{digest}/parts.json"))["parts"])
             with temporary.open("wb") as file:
                 for number in range(num_parts):
-                    part = self._store.read(f"sha256/{digest}/{number:04d}")
+                    part = store.read(f"sha256/{digest}/{number:04d}")
                     total.update(part)
                     file.write(part)
             if total.hexdigest() == digest:
@@ -214,8 +214,8 @@ class RawCache:
             log.warning("%s in the shared cache has a damaged list of parts", digest)
         finally:
             temporary.unlink(missing_ok=True)
-        for name in self._store.list(f"sha256/{digest}/"):
-            self._store.delete(name)
+        for name in store.list(f"sha256/{digest}/"):
+            store.delete(name)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:

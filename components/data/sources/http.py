@@ -142,7 +142,7 @@ class HttpFile:
             if not matched or int(matched[1]) != start or (validator and validator != partial.validator):
                 partial.discard()
                 raise _PassingError("a wrong range")
-            num_bytes = int(matched[2])
+            num_bytes: int | None = int(matched[2])
         elif status == 200:
             partial.begin(validator)
             start, num_bytes = 0, said.num_bytes

@@ -203,8 +203,10 @@ def _remotes(name: str, source: str, reader: ModuleType) -> list[Remote]:
     files = find_files(uri, most=MAX_OBJECTS)
     if len(files) == 1:
         files[0].expected = pinned.joined(files[0].expected)
-        return files
-    wanted = [f for f in files if f.name == SUMS or re.fullmatch(reader.PATTERN, f.name) or is_archive(f.name)]
+        return [*files]
+    wanted: list[Remote] = [
+        f for f in files if f.name == SUMS or re.fullmatch(reader.PATTERN, f.name) or is_archive(f.name)
+    ]
     if not wanted:
         raise ParameterError(f"source {uri} must hold the files of {name}; got {shown(files[0].name)} and others")
     return wanted

@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import google_crc32c
 
@@ -110,11 +110,20 @@ class Remote(Protocol):
         is_pinned: Whether a digest is fixed in the program or by the user, so that a cached copy needs no question whether it is still current.
     """
 
-    name: str
-    key: str
-    shown: str
-    expected: Expected
-    is_pinned: bool
+    @property
+    def name(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+
+    @property
+    def shown(self) -> str: ...  # noqa: D102
+
+    @property
+    def expected(self) -> Expected: ...  # noqa: D102
+
+    @property
+    def is_pinned(self) -> bool: ...  # noqa: D102
 
     def fetch(self, partial: Partial, known_validator: str) -> Expected | None:
         """Bring all bytes into `partial`.
@@ -139,7 +148,11 @@ def check(partial: Partial, expected: Expected, shown: str) -> str:
         raise DataError(
             f"{shown} must have all its bytes; expected {expected.num_bytes:,} bytes, got {num_bytes:,}. Run again"
         )
-    hashes = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False), "crc32c": google_crc32c.Checksum()}
+    hashes: dict[str, Any] = {
+        "sha256": hashlib.sha256(),
+        "md5": hashlib.md5(usedforsecurity=False),
+        "crc32c": google_crc32c.Checksum(),
+    }
     wanted = {name: hashes[name] for name in {"sha256", *expected.digests}}
     with partial.path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):

@@ -44,7 +44,7 @@ def margin(num_images: np.ndarray | int) -> np.ndarray:
     return np.clip(MARGIN_SCALE / np.sqrt(num_images), MIN_MARGIN, 0.95)
 
 
-def rules_out_loss(gained: np.ndarray, lost: np.ndarray, num_images: np.ndarray | int) -> np.ndarray:
+def rules_out_loss(gained: np.ndarray | int, lost: np.ndarray | int, num_images: np.ndarray | int) -> np.ndarray:
     """Return whether images rule out, at 0.95, a loss as large as the margin.
 
     Args:

@@ -139,7 +139,7 @@ def _promote_one(
     """Judge against the present champion, write the next version where won, and judge again where somebody was faster."""
     if challenger is None:
         present = records.current()
-        return _entry("no-model", present and present.version, "no approach has a usable model")
+        return _entry("no-model", present.version if present else None, "no approach has a usable model")
     sha256 = model_digest(challenger.model_dir)
     own = records.find(run_id=str(run.get("id", "")), sha256=sha256)
     if own is not None:  # this step ran before and was stopped after its record was written
@@ -157,7 +157,7 @@ def _promote_one(
         else:
             judgement = judgements[known]
         if not judgement.promotes:
-            return _entry(judgement.decision, present and present.version, judgement.reason)
+            return _entry(judgement.decision, present.version if present else None, judgement.reason)
         if not attempts:
             record = challenger.evaluation.record
             is_of_this_data = record["model"].get("data_hash") == data.info.content_hash

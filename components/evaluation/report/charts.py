@@ -119,12 +119,13 @@ def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) 
     axes.set_xlim(left=0)
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    top = max(ledger.best().score for ledger in known.values())
+    highest = {a: max(t.accuracy for t in ledger.trials if is_scored(t)) for a, ledger in known.items()}
+    top = max(highest.values())
     floor = min(lows) - 0.35 * max(top - min(lows), 0.03)
     axes.set_ylim(max(0.0, floor), min(1.0, top + 0.12 * max(top - floor, 0.01)))
     _legend(axes)
     said = "; ".join(
-        f"{approach_name(a)} reached {percent(ledger.best().score)} after {len(ledger.trials)} trials and"
+        f"{approach_name(a)} reached {percent(highest[a])} after {len(ledger.trials)} trials and"
         f" {duration(ledger.device_seconds)}"
         for a, ledger in known.items()
     )
@@ -139,7 +140,7 @@ def _legend(axes: Axes) -> None:
 @styled
 def parallel_coordinates(ledger: Ledger, approach: str, title: str) -> Markup | None:
     """Draw every usable trial as a line over its hyperparameters, coloured by score; None without one."""
-    usable = sorted(filter(is_scored, ledger.trials), key=lambda t: t.score)
+    usable = sorted(filter(is_scored, ledger.trials), key=lambda t: t.accuracy)
     names = [n for n in hyperparameter_names(ledger) if any(n in t.hyperparameters for t in usable)][:MAX_AXES]
     if not names:
         return None
@@ -211,7 +212,7 @@ def _axis(values: list[Any], declared: dict[str, Any]) -> tuple[np.ndarray, list
 def _short(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
         return clean(value, 20)
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(float(value)) < 1000 else f"{value:,.0f}"
 
 
 @styled

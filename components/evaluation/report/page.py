@@ -120,7 +120,7 @@ def _stats(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _search(approach: str, ledger: Ledger, dataset: str) -> dict[str, Any]:
-    usable = sorted(filter(is_scored, ledger.trials), key=lambda t: (-t.score, t.number))
+    usable = sorted(filter(is_scored, ledger.trials), key=lambda t: (-t.accuracy, t.number))
     names = [n for n in hyperparameter_names(ledger) if any(n in t.hyperparameters for t in usable)]
     return {
         "approach": approach,

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -31,7 +32,9 @@ _VARIABLES = {
     OTHER_SERIES: "--other",
     **{colour: f"--scale-{step}" for step, colour in enumerate(SCALE, start=1)},
 }
-_STYLE = {
+P = ParamSpec("P")
+R = TypeVar("R")
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class name with dollar signs is a name, not a formula
     "font.family": "sans-serif",
@@ -76,11 +79,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def styled(draw: Callable[..., Markup]) -> Callable[..., Markup]:
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Run a drawing function in the report's style."""
 
     @functools.wraps(draw)
-    def drawing(*args: object, **kwargs: object) -> Markup:
+    def drawing(*args: P.args, **kwargs: P.kwargs) -> R:
         with style():
             return draw(*args, **kwargs)
 
@@ -113,7 +116,7 @@ def to_svg(made: Figure, alt: str) -> Markup:
     text = re.sub(r'(?<= (?:d|x|y)=")[^"]*', _shorter, text)
     text = re.sub(r'transform="rotate\(-0 [^"]*"', "", text)
     text = re.sub(r"\s*\n\s*", " ", text)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text).groups()
+    ((width, height),) = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[:1]
     opening = (
         f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" class="plot"'
         f' style="--natural: {round(float(width) * 96 / 72)}px" xmlns:xlink="http://www.w3.org/1999/xlink">'

@@ -76,7 +76,7 @@ def optimism_rows(evaluation: Evaluation) -> list[tuple[str, float, float, float
     rows = []
     best = evaluation.ledger.best() if evaluation.ledger else None
     if best:
-        rows.append(("best trial (validation)", best.score, best.score, best.score))
+        rows.append(("best trial (validation)", best.accuracy, best.accuracy, best.accuracy))
     replicates = evaluation.record["replicates"]
     validation = [row["validation_accuracy"] for row in replicates if row.get("validation_accuracy") is not None]
     for stage, values in (
@@ -195,7 +195,7 @@ def confusion_cells(evaluation: Evaluation) -> dict[str, Any]:
     num_others = 0
     if len(seen) > MATRIX_CLASSES:
         wrong = labels != predictions
-        mistakes = sum(np.bincount(values[wrong], minlength=num_classes) for values in (labels, predictions))
+        mistakes = np.bincount(np.concatenate([labels[wrong], predictions[wrong]]), minlength=num_classes)
         num_others = len(seen) - MATRIX_CLASSES
         seen = np.sort(seen[np.argsort(-mistakes[seen], kind="stable")[:MATRIX_CLASSES]])
     seen = seen[np.argsort(-support[seen], kind="stable")]

@@ -76,8 +76,8 @@ class Program:
         self._fresh_slots = [variable.numpy() for variable in self._optimizer.variables]
         self._means = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
         self._num_averaged = tf.Variable(0.0, trainable=False)
-        self._train_steps = tf.function(self._train_steps, reduce_retracing=True)
-        self._count_correct = tf.function(self._count_correct, reduce_retracing=True)
+        self._train_steps = tf.function(self._train_steps, reduce_retracing=True)  # type: ignore[method-assign]
+        self._count_correct = tf.function(self._count_correct, reduce_retracing=True)  # type: ignore[method-assign]
 
     def reset(self, seed: int) -> None:
         """Start a training: fresh weights and optimizer."""

@@ -30,7 +30,11 @@ def mlp_graph(
         A model from `images` uint8 (N, H, W, C) to `probabilities` float32 (N, K).
     """
     num_classes = len(weights["dense_3/bias"])
-    tensors = {"mean": np.float32(mean), "std": np.float32(std), **weights}
+    tensors: dict[str, np.ndarray] = {
+        "mean": np.asarray(mean, np.float32),
+        "std": np.asarray(std, np.float32),
+        **weights,
+    }
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["float", "mean"], ["centred"]),

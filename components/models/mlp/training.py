@@ -41,7 +41,7 @@ gc.freeze()
 
 APPROACH = "mlp"
 NATIVE_FILE = "model.keras"
-PACKAGES = ("tensorflow", "keras")
+PACKAGES: tuple[str, ...] = ("tensorflow", "keras")
 
 _DESCRIBED = (
     Parameter(name="units_1", low=64, high=MAX_UNITS, step=64, default=512),

@@ -18,10 +18,11 @@ class Attributes:
     def __init__(self, data: TrainData, device: torch.device) -> None:
         sizes = [len(values) for values in data.info.attributes.values()]
         # A single value teaches nothing.
+        known = data.attributes if data.attributes is not None else np.empty((0, 0), np.int64)
         used = [] if data.attributes is None else [a for a, size in enumerate(sizes) if size > 1]
         self.num_outputs = sum(sizes[a] for a in used)
         self._sizes = [len(data.info.classes), *(sizes[a] for a in used)]
-        self._numbers = [torch.from_numpy(data.attributes[:, a].astype(np.int64)).to(device) for a in used]
+        self._numbers = [torch.from_numpy(known[:, a].astype(np.int64)).to(device) for a in used]
 
     def loss(self, logits: torch.Tensor, numbers: torch.Tensor, smoothing: float) -> torch.Tensor:
         """Return each example's loss (n,), summed over the attributes; one whose value is unknown adds nothing.

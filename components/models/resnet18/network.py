@@ -48,11 +48,13 @@ class Classifier(nn.Module):
         for module in self.network.layer4.modules():
             if isinstance(module, nn.Conv2d):
                 module.__class__ = SmallMapConv2d  # same parameters under the same names, another way to compute
-        self.network.fc = nn.Sequential(nn.Dropout(hyperparameters["dropout"]), self.network.fc)
+        self.network.fc = nn.Sequential(nn.Dropout(float(hyperparameters["dropout"])), self.network.fc)
         self.num_inputs = num_inputs
         self.num_classes = num_classes
         self.mirror_average = bool(hyperparameters["mirror_average"])
         self.resolution: tuple[int, int] | None = None
+        self.mean: torch.Tensor
+        self.scale: torch.Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255)
         self.register_buffer("scale", 1 / (torch.tensor(std).view(1, -1, 1, 1) * 255))
 
@@ -105,7 +107,7 @@ class SmallMapConv2d(nn.Conv2d):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return (n, out, H', W') for (n, in, H, W)."""
-        size, stride, padding = self.kernel_size[0], self.stride[0], self.padding[0]
+        size, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         height, width = ((length + 2 * padding - size) // stride + 1 for length in images.shape[2:])
         if not self.training or images.is_cuda or height * width > self.MAX_POSITIONS:
             return super().forward(images)

@@ -36,7 +36,7 @@ from components.models.space import Parameter, Space, Value
 
 APPROACH = "resnet18"
 NATIVE_FILE = "model.safetensors"
-PACKAGES = ("torch", "torchvision")
+PACKAGES: tuple[str, ...] = ("torch", "torchvision")
 
 _DESCRIBED = (
     Parameter(name="learning_rate", low=0.001, high=0.1, log=True, default=0.1),
@@ -155,7 +155,7 @@ class Trainer:
 
     def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
         """Write ONNX and safetensors; return the largest absolute difference of probabilities between the two."""
-        model = self.build(loop.complete(hyperparameters, RECIPE)).to("cpu", memory_format=torch.contiguous_format)
+        model = self.build(loop.complete(hyperparameters, RECIPE)).to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         model.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in result.weights.items()})
         model.eval()
         save_file(model.state_dict(), native_path, metadata={"architecture": "torchvision.models.resnet18"})
@@ -188,7 +188,7 @@ class Trainer:
             if model.num_inputs != 3:
                 del known["conv1.weight"]
             model.network.load_state_dict(known, strict=False)
-        return model.to(self._device, memory_format=torch.channels_last)
+        return model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class _Training:
@@ -209,6 +209,7 @@ class _Training:
             int(hyperparameters.get("batch_size", batch_size_for(len(labels), LARGEST_BATCH))),
             seed,
         )
+        self._peak_rate = float(hyperparameters["learning_rate"])
         self._pruning = DataPruning(len(labels), float(hyperparameters["data_pruning"]), epochs, seed)
         # Running statistics belong to the weights; counters and constants need no mean.
         buffers = (b for b in self._model.network.buffers() if b.is_floating_point())
@@ -235,7 +236,7 @@ class _Training:
             # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
             factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
             for group in self._optimizer.param_groups:
-                group["lr"] = self._hyperparameters["learning_rate"] * factor
+                group["lr"] = self._peak_rate * factor
             pixels = self._model.normalise(self._trainer._images.take(numbers))
             pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
             with self._autocast():

@@ -86,13 +86,13 @@ def _told_score(trial: Trial, completed: list[Trial]) -> float | None:
     """The score that the trial would probably have reached with all its epochs; None for a trial that went wrong."""
     if not is_scored(trial):
         return None
-    reached, epoch = float(trial.score), len(trial.scores)
+    reached, epoch = trial.accuracy, len(trial.scores)
     if trial.status == "completed" or epoch == 0:
         return reached
     later = [max(t.scores) - max(t.scores[:epoch]) for t in completed if len(t.scores) > epoch]
     if not later:
         return reached
-    return max(reached, min(reached + statistics.median(later), max(t.score for t in completed)))
+    return max(reached, min(reached + statistics.median(later), max(t.accuracy for t in completed)))
 
 
 class HistorySampler(abc.ABC):

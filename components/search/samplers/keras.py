@@ -8,6 +8,7 @@ import copy
 import json
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine import trial as oracle_trial
@@ -117,5 +118,5 @@ def _encode(parameter: Parameter, value: Value) -> Value:
     return json.dumps(value) if parameter.choices else value
 
 
-def _decode(parameter: Parameter, value: Value) -> Value:
+def _decode(parameter: Parameter, value: Any) -> Value:
     return json.loads(value) if parameter.choices else value

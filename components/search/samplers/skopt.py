@@ -5,6 +5,7 @@ Imports neither TensorFlow nor torch.
 
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 from sklearn.dummy import DummyRegressor
@@ -135,7 +136,7 @@ def to_point(space: Space, values: dict[str, Value]) -> list:
     return [_to_coordinate(p, value) for p, value in zip(space.parameters, space.imputed(values).values(), strict=True)]
 
 
-def _to_coordinate(p: Parameter, value: Value):
+def _to_coordinate(p: Parameter, value: Any) -> str | int | float:
     if p.choices:
         return str(p.choices.index(value))
     if p.is_integer:
@@ -148,7 +149,7 @@ def from_point(space: Space, point: list) -> dict[str, Value]:
     return space.conform({p.name: _from_coordinate(p, x) for p, x in zip(space.parameters, point, strict=True)})
 
 
-def _from_coordinate(p: Parameter, x) -> Value:
+def _from_coordinate(p: Parameter, x: Any) -> Value:
     if p.choices:
         return p.choices[int(x)]
     if p.is_integer and p.step and not p.log:

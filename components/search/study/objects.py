@@ -94,7 +94,7 @@ class TrialRecord:
     @property
     def is_released(self) -> bool:
         """True once the owner gave the trial back."""
-        return self.beat is not None and bool(self.heartbeat.get("released"))
+        return self.beat is not None and bool((self.heartbeat or {}).get("released"))
 
     @property
     def deaths(self) -> int:

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, Self
 
 from components.approaches import APPROACHES
 from components.data.contract import DatasetInfo
 from components.errors import ParameterError
+from components.models.contract import ApproachModule
 from components.models.sampling import batch_size_for
 from components.models.space import Space
 from components.parameters import SearchSettings
@@ -63,7 +63,7 @@ class StudySpec:
 
     @classmethod
     def of(
-        cls, approach: ModuleType, info: DatasetInfo, settings: SearchSettings, *, require_gpu: bool = False
+        cls, approach: ApproachModule, info: DatasetInfo, settings: SearchSettings, *, require_gpu: bool = False
     ) -> Self:
         """Return the spec of an approach's study on a dataset.
 

@@ -30,7 +30,7 @@ class Pulse:
         self._stop = False
         self._claim: Claim | None = None
         self._scores: tuple[float, ...] = ()
-        self._started = self._count = 0
+        self._started, self._count = 0.0, 0
         self._beaten: Claim | None = None
         self._last = self._clock()
         self._failed: Claim | None = None

@@ -2,12 +2,11 @@
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import ModuleType
 from typing import Any
 
 from components.data.contract import TrainData
 from components.failpoints import failpoint
-from components.models.contract import Trainer
+from components.models.contract import ApproachModule, Trainer
 from components.models.faults import make_trainer
 from components.models.space import Value
 from components.parameters import SearchSettings
@@ -30,7 +29,7 @@ def run_worker(
     *,
     study_root: str,
     name: str,
-    approach: ModuleType,
+    approach: ApproachModule,
     train_data: TrainData,
     settings: SearchSettings,
     worker: str,
@@ -107,7 +106,7 @@ class _Worker:
     def __init__(
         self,
         study: Study,
-        approach: ModuleType,
+        approach: ApproachModule,
         train_data: TrainData,
         reused: dict[str, Any],
         name: str,
