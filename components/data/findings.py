@@ -76,7 +76,8 @@ class Findings:
         if num_bad > MAX_BAD_FRACTION * num_all:
             example = first[0] if first else ""
             if isinstance(example, dict):
-                example = f"{example['where']}, {example['reason']}: {example['value']}"
+                value = "" if example["value"] == shown(example["where"]) else f": {example['value']}"
+                example = f"{example['where']}, {example['reason']}{value}"
             raise DataError(
                 f"{what} must be at most {MAX_BAD_FRACTION:.0%} of the source; got {num_bad:,} of {num_all:,}"
                 f"{f' (first: {example})' if example else ''}. Check that the source is the right one"

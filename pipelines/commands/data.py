@@ -40,6 +40,7 @@ def sample_data_command(directory: Path, seed: int) -> None:
 def ingest_command(dataset: str, out: Path, debug: bool, **settings: float) -> None:  # noqa: ARG001 - read by the edge
     """Ingest one dataset and nothing else: train_data, test_data and ingest_report under --out."""
     from components.data.ingest import ingest
+    from components.models.mlp.size import check_data
 
     os.environ.setdefault("FASHION_TUNING_LOG_LEVEL", "INFO")
     set_up_logging()
@@ -50,4 +51,5 @@ def ingest_command(dataset: str, out: Path, debug: bool, **settings: float) -> N
         test_dir=out / "test_data",
         report_dir=out / "ingest_report",
     )
+    check_data(out / "train_data")
     click.echo(json.dumps({"name": info.name, "classes": len(info.classes), **info.counts, "hash": info.content_hash}))

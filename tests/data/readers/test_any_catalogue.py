@@ -162,6 +162,16 @@ def test_other_formats(tmp_path, clean, suffix, package):
             taken(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "change", [lambda key: key.replace("-", " "), lambda key: f"{key}/#1", lambda key: key + "x" * 190]
+)
+def test_ids_of_any_kind(tmp_path, clean, change):
+    """Blanks, slashes and length make an id no worse."""
+    rows = [[change(row[0]), *row[1:]] for row in ROWS]
+
+    assert clean == taken(write_files(tmp_path / "s", catalogue(**{"products.csv": table(rows)})), tmp_path / "o")[0]
+
+
 def test_control_characters_count_in_used_columns_only(tmp_path):
     """A real control character costs a row where it is used, with its line; elsewhere it is nobody's business."""
     rows = [*ROWS, *([f"B-{i}", "x\0y", "Lamps", ROWS[0][3]] for i in range(20)), ["C-1", "x", "La\x1bmps", ROWS[0][3]]]
