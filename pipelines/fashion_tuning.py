@@ -105,7 +105,7 @@ def build_pipeline(profile: ClusterProfile):
         MLP with Keras Tuner and ResNet18 with scikit-optimize under the same budget; re-train each winner with several
         seeds; evaluate both on the same held-out images. 3. Report: the verdict with its interval. 4. Promote: the
         winner replaces the champion only if it is really better. Cost: at most datasets x 2 x search_minutes GPU-minutes
-        for the searches and an epoch of each running trial, plus train_replicates trainings of search_epochs epochs for each winner.
+        for the searches and an epoch of each running trial, plus train_replicates + 1 trainings of search_epochs epochs for each winner.
 
         Args:
             data_datasets: NAME or NAME=SOURCE; fashion-mnist, fashion-products or an own catalogue.

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from components import training
 from components.errors import DataError, FashionTuningError
+from components.models.contract import TrialDivergedError
 from components.models.mlp import training as mlp
 from components.parameters import TrainSettings
 from components.search.study.checkpoints import Checkpoints
@@ -47,6 +49,60 @@ def test_writes_the_model_directory(data, tmp_path):
     chosen = (tmp_path / "replicates" / f"{described['best_seed']}.onnx").read_bytes()
     assert chosen == (tmp_path / "model.onnx").read_bytes()
     assert len(chosen) == described["model_bytes"]
+
+
+def test_the_default_configuration_is_trained_beside_the_winner(data, tmp_path):
+    """Unless it won, the space's default is trained once, with a seed of its own, exported, and its time counted."""
+    space = mlp.SPACES["described"]
+    studied = make_ledger("mlp", WINNER)
+    ledger = dataclasses.replace(studied, spec={**studied.spec, "space": space.to_json()})
+
+    described = train_final(mlp, train_data=data, ledger=ledger, settings=SETTINGS, model_dir=tmp_path)
+
+    default = described["default"]
+    assert (space.defaults, False, replicate_seed(7, 2)) == (
+        default["hyperparameters"],
+        default["is_winner"],
+        default["seed"],
+    )
+    assert 0 < default["validation_accuracy"] <= 1
+    trained = sum(r["device_seconds"] for r in described["replicates"])
+    assert described["device_seconds"] == pytest.approx(trained + default["device_seconds"])
+    assert (tmp_path / "default.onnx").read_bytes() != (tmp_path / "model.onnx").read_bytes()
+
+
+def test_a_default_that_won_is_not_trained_again(data, tmp_path):
+    """Where the search ends where it began, model.json says so and an old `default.onnx` goes."""
+    space = mlp.SPACES["described"]
+    studied = make_ledger("mlp", space.defaults)
+    ledger = dataclasses.replace(studied, spec={**studied.spec, "space": space.to_json()})
+    (tmp_path / "default.onnx").write_bytes(b"old")
+
+    described = train_final(mlp, train_data=data, ledger=ledger, settings=SETTINGS, model_dir=tmp_path)
+
+    assert {"hyperparameters": space.defaults, "is_winner": True} == described["default"]
+    assert not (tmp_path / "default.onnx").exists()
+
+
+def test_a_default_that_diverges_costs_the_comparison_only(data, tmp_path, monkeypatch):
+    """The winner's model is written whatever becomes of the default configuration."""
+    space = mlp.SPACES["described"]
+    studied = make_ledger("mlp", WINNER)
+    ledger = dataclasses.replace(studied, spec={**studied.spec, "space": space.to_json()})
+    fit = mlp.Trainer.fit
+
+    def diverging(self, hyperparameters, **options):
+        if hyperparameters == space.defaults:
+            raise TrialDivergedError("loss became NaN in epoch 1")
+        return fit(self, hyperparameters, **options)
+
+    monkeypatch.setattr(mlp.Trainer, "fit", diverging)
+
+    described = train_final(mlp, train_data=data, ledger=ledger, settings=SETTINGS, model_dir=tmp_path)
+
+    assert "loss became NaN in epoch 1" == described["default"]["error"]
+    assert (tmp_path / "model.onnx").exists()
+    assert not (tmp_path / "default.onnx").exists()
 
 
 def test_goes_on_from_a_checkpoint(data, tmp_path):

@@ -16,7 +16,8 @@ from components.evaluation import metrics
 from components.evaluation.inference import OnnxModel, hardware
 from components.evaluation.metrics import Answers
 from components.evaluation.model_card import model_card
-from components.evaluation.resampling import accuracy_interval
+from components.evaluation.resampling import accuracy_difference_interval, accuracy_interval
+from components.models.contract import DEFAULT_FILE
 from components.search.trial import Ledger
 
 EVALUATION_FILE, PREDICTIONS_FILE, STUDY_FILE, CARD_FILE = (
@@ -136,6 +137,7 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
     onnx = OnnxModel(model_dir / "model.onnx")
     kept: list[np.ndarray] | None = [] if len(data.labels) * len(classes) <= MAX_PROBABILITIES else None
     answers = Answers.of(_keeping(onnx.batches(data.images, len(classes)), kept), data.labels)
+    replicates, told = _replicates(model_dir, model, data, answers)
     record = {
         "schema": 1,
         "dataset": data.info.name,
@@ -143,7 +145,8 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
         "classes": classes,
         "scores": metrics.score(answers, data.labels, classes),
         "accuracy_ci95": list(accuracy_interval(answers.predictions == data.labels, data.groups)),
-        "replicates": _replicates(model_dir, model, data, answers),
+        "replicates": replicates,
+        "default": _default(model_dir, model, data, told, answers),
         "latency": {
             "batch_1": onnx.latency(data.images, 1),
             "batch_256": onnx.latency(data.images, 256),
@@ -189,27 +192,55 @@ def load_model_description(model_dir: Path) -> dict[str, Any]:
     return model
 
 
-def _replicates(model_dir: Path, model: dict[str, Any], data: TestData, answers: Answers) -> list[dict[str, Any]]:
-    """Score every replicate's ONNX, so that the spread over seeds is one of test figures.
+def _replicates(
+    model_dir: Path, model: dict[str, Any], data: TestData, answers: Answers
+) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
+    """Score every replicate's ONNX, so that the spread over seeds is one of test figures; return the predictions as well.
 
     One of them is `model.onnx` itself, whose `answers` are known.
     """
     described = {int(row["seed"]): row for row in model.get("replicates", ()) if "seed" in row}
-    classes, chosen, rows = list(data.info.classes), (model_dir / "model.onnx").read_bytes(), []
+    chosen, rows, told = (model_dir / "model.onnx").read_bytes(), [], {}
     for path in sorted((model_dir / "replicates").glob("*.onnx"), key=lambda p: int(p.stem)):
-        seed, content = int(path.stem), path.read_bytes()
-        told = answers.predictions
-        if content != chosen:
-            told = np.concatenate(
-                [batch.argmax(axis=1) for batch in OnnxModel(path).batches(data.images, len(classes))]
-            )
-        scores = metrics.class_scores(data.labels, told, len(classes))
-        rows.append(
-            {
-                "seed": seed,
-                "accuracy": float(np.mean(told == data.labels)),
-                "macro_f1": float(metrics.mean_over_present(scores["f1"], scores["support"])),
-                "validation_accuracy": described.get(seed, {}).get("validation_accuracy"),
-            }
-        )
-    return rows
+        seed = int(path.stem)
+        told[seed] = answers.predictions if path.read_bytes() == chosen else _predictions(path, data)
+        known = {"validation_accuracy": described.get(seed, {}).get("validation_accuracy")}
+        rows.append({"seed": seed, **_accuracies(told[seed], data), **known})
+    return rows, told
+
+
+def _predictions(path: Path, data: TestData) -> np.ndarray:
+    batches = OnnxModel(path).batches(data.images, len(data.info.classes))
+    return np.concatenate([batch.argmax(axis=1) for batch in batches])
+
+
+def _accuracies(predictions: np.ndarray, data: TestData) -> dict[str, float]:
+    scores = metrics.class_scores(data.labels, predictions, len(data.info.classes))
+    return {
+        "accuracy": float(np.mean(predictions == data.labels)),
+        "macro_f1": float(metrics.mean_over_present(scores["f1"], scores["support"])),
+    }
+
+
+def _default(
+    model_dir: Path, model: dict[str, Any], data: TestData, told: dict[int, np.ndarray], answers: Answers
+) -> dict[str, Any] | None:
+    """Score the space's default configuration beside the winner's first replicate: one seed each, none of them chosen.
+
+    Returns:
+        The `default` of `model.json`, with `accuracy`, `macro_f1`, and `gain` and `gain_ci95`, by which the winner is more accurate,
+        where there is such a model; None where the training step trained none.
+    """
+    described = model.get("default")
+    path = model_dir / DEFAULT_FILE
+    if described is None or not path.exists():
+        return described
+    predictions = _predictions(path, data)
+    first = next((told[seed] for seed in model.get("seeds", ()) if seed in told), answers.predictions)
+    right, winner = predictions == data.labels, first == data.labels
+    return {
+        **described,
+        **_accuracies(predictions, data),
+        "gain": float(winner.mean() - right.mean()),
+        "gain_ci95": list(accuracy_difference_interval(winner, right, data.groups)),
+    }

@@ -174,7 +174,7 @@ def log_loss(truth: np.ndarray) -> float:
         truth: (N,) float32, the probability of each example's true class.
     """
     epsilon = float(np.finfo(np.float32).eps)
-    return float(-np.mean(np.log(np.clip(truth.astype(np.float64), epsilon, 1.0))))
+    return float(abs(np.mean(np.log(np.clip(truth.astype(np.float64), epsilon, 1.0)))))  # not -0.0
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> float:

@@ -144,6 +144,7 @@ def _approach_summary(evaluation: Evaluation) -> dict[str, Any]:
             for row in scores["per_class"]
         },
         "replicates": [{key: row[key] for key in ("seed", "accuracy", "macro_f1")} for row in record["replicates"]],
+        **({"default": record["default"]} if record.get("default") else {}),
         "validation_accuracy": model.get("validation_accuracy"),
         "best_hyperparameters": model.get("hyperparameters", {}),
         "trials": {s: ledger.count(s) if ledger else 0 for s in ("completed", "pruned", "failed", "diverged")},

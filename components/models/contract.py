@@ -13,6 +13,9 @@ import numpy as np
 from components.data.contract import TrainData
 from components.models.space import Space, Value
 
+DEFAULT_FILE = "default.onnx"
+"""In the model directory: the space's default configuration, for the report; absent where it won or has no model."""
+
 State = dict[str, np.ndarray]
 """Everything needed to go on after an epoch (weights, best weights, optimizer, schedule, random state), as named arrays."""
 

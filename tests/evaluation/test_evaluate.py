@@ -42,6 +42,34 @@ def test_figures_equal_an_independent_computation_from_the_predictions(tmp_path:
     assert (model / "study.json").read_bytes() == (tmp_path / "evaluation" / "study.json").read_bytes()
 
 
+def add_default(model_dir: Path, data: TestData, blur: float) -> None:
+    """Give a model directory the default configuration's model."""
+    model = json.loads((model_dir / "model.json").read_text())
+    default = {"hyperparameters": {"units": 8}, "is_winner": False, "seed": 7, "device_seconds": 3.0}
+    (model_dir / "model.json").write_text(json.dumps({**model, "default": default}))
+    (model_dir / "default.onnx").write_bytes(linear_onnx(len(data.info.classes), blur=blur, seed=5))
+
+
+@pytest.mark.parametrize("seeds", [[2, 0, 1], [99, 1], []])
+def test_the_default_configuration_is_scored_beside_the_first_seed(
+    tmp_path: Path, data: TestData, seeds: list[int]
+) -> None:
+    """Its accuracy, and by how much the winner's first replicate is better, pair by pair; the model itself without one."""
+    model_dir = write_model(tmp_path / "model", data, blur=0.3)
+    add_default(model_dir, data, 0.9)
+    model = json.loads((model_dir / "model.json").read_text())
+    (model_dir / "model.json").write_text(json.dumps({**model, "seeds": seeds}))
+
+    found = evaluate(model_dir, tmp_path / "test", tmp_path / "evaluation").record
+
+    default = found["default"]
+    replicates = {row["seed"]: row["accuracy"] for row in found["replicates"]}
+    winner = {2: replicates[2], 99: replicates[1]}.get(seeds[0]) if seeds else found["scores"]["accuracy"]
+    assert winner - default["accuracy"] == pytest.approx(default["gain"])
+    assert default["gain_ci95"][0] < default["gain"] < default["gain_ci95"][1]
+    assert (3.0, {"units": 8}) == (default["device_seconds"], default["hyperparameters"])
+
+
 def test_latency_is_measured_at_both_batch_sizes_with_the_hardware_named(tmp_path: Path, data: TestData) -> None:
     """Median and p95 are positive and ordered, the hardware has a name and a number of threads."""
     model = write_model(tmp_path / "model", data, num_replicates=1)

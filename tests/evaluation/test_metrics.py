@@ -63,6 +63,11 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     assert 0.4 == pytest.approx(metrics.calibration_error(probabilities.max(axis=1), labels == 0), abs=1e-6)
 
 
+def test_certain_and_right_has_a_log_loss_without_a_sign() -> None:
+    """A perfect model's log loss is written as 0.0000."""
+    assert "0.0000" == f"{metrics.log_loss(np.ones(5, np.float32)):.4f}"
+
+
 def test_certain_and_wrong_keeps_the_log_loss_finite() -> None:
     """A probability of zero for the truth costs much, not infinity."""
     answers = metrics.Answers.of([np.asarray([[1.0, 0.0]], np.float32)], np.asarray([1]))

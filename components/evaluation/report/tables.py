@@ -88,6 +88,26 @@ def optimism_rows(evaluation: Evaluation) -> list[tuple[str, float, float, float
     return rows
 
 
+def default_sentence(evaluation: Evaluation) -> str:
+    """Return what the search gained over the space's default configuration; empty where that was not trained."""
+    name, default = approach_name(evaluation.approach), evaluation.record.get("default")
+    if not default:
+        return ""
+    if default["is_winner"]:
+        return f"{name}: the default configuration won the search."
+    if "accuracy" not in default:
+        return f"{name}: the default configuration has no model ({clean(default.get('error', ''), 120)})."
+    gain, (low, high) = 100 * default["gain"], default["gain_ci95"]
+    found = (
+        f"{name}: the default configuration reaches {percent(default['accuracy'], 2)} (macro F1 {default['macro_f1']:.4f}) with one seed;"
+        f" the search's choice, its first seed, differs by {gain:+.2f} points (95 % interval {100 * low:+.2f} to"
+        f" {100 * high:+.2f})"
+    )
+    if low > 0:
+        return f"{found}."
+    return f"{found}: {'the search made it worse' if high < 0 else 'these images do not show that the search was worth it'}."
+
+
 def figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """Return the result table: a label, one text per approach, the difference, and what it means."""
     scores = [e.record["scores"] for e in evaluations]
@@ -135,6 +155,12 @@ def figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict[
             "",
             "test accuracy of the final configuration over seeds: mean (lowest to highest)",
         ),
+        row(
+            "Default configuration",
+            [_default(e) for e in evaluations],
+            "",
+            "test accuracy of the space's defaults, the search's first suggestion, with one seed",
+        ),
         row("Device time, search", [duration(e.ledger.device_seconds) if e.ledger else "unknown" for e in evaluations]),
         row("Device time, training", [duration(e.record["model"].get("device_seconds") or 0.0) for e in evaluations]),
         row(
@@ -165,6 +191,13 @@ def _spread(values: list[float]) -> str:
     if not values:
         return "none"
     return f"{percent(float(np.mean(values)), 2)} ({100 * min(values):.2f} to {100 * max(values):.2f})"
+
+
+def _default(evaluation: Evaluation) -> str:
+    default = evaluation.record.get("default") or {}
+    if default.get("is_winner"):
+        return "the winner"
+    return percent(default["accuracy"], 2) if "accuracy" in default else "unknown"
 
 
 def _count(value: Any) -> str:

@@ -7,9 +7,10 @@ import pytest
 
 from components.errors import DataError
 from components.evaluation.report.history import remember
-from components.evaluation.report.report import write_report
-from components.evaluation.report.tables import cost_sentence, seeds_sentence
-from components.evaluation.summary import collect, summarise
+from components.evaluation.report.page import page
+from components.evaluation.report.report import render, write_report
+from components.evaluation.report.tables import cost_sentence, default_sentence, seeds_sentence
+from components.evaluation.summary import DatasetResults, collect, summarise
 from components.search.trial import Ledger
 from tests.evaluation.builders import (
     make_evaluation,
@@ -403,6 +404,54 @@ def test_the_cost_is_said_in_units_of_the_cheaper_approach(
 
     assert expected in found
     assert found or not expected
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"),
+    [
+        (None, ""),
+        ({"is_winner": True}, "MLP: the default configuration won the search."),
+        ({"is_winner": False, "error": "NaN"}, "MLP: the default configuration has no model (NaN)."),
+        ((0.02, 0.01, 0.03), "differs by +2.00 points (95 % interval +1.00 to +3.00)."),
+        ((0.002, -0.01, 0.014), "these images do not show that the search was worth it"),
+        ((-0.02, -0.03, -0.01), "the search made it worse"),
+    ],
+)
+def test_the_report_says_whether_the_search_was_worth_it(default: object, expected: str) -> None:
+    """Beside the winner stands what the untuned defaults reach, and nothing is made of a difference within the noise."""
+    if isinstance(default, tuple):
+        gain, low, high = default
+        default = {"is_winner": False, "accuracy": 0.85, "macro_f1": 0.8, "gain": gain, "gain_ci95": [low, high]}
+    evaluation = make_evaluation("mlp")
+    evaluation.record["default"] = default
+
+    found = default_sentence(evaluation)
+
+    assert expected in found
+    assert bool(expected) == bool(found)
+
+
+def test_the_default_configuration_is_in_page_and_summary() -> None:
+    """Figures of the default configuration reach the table, a card of its own, and `summary.json`."""
+    evaluations = [make_evaluation("mlp", accuracy=0.8, seed=1), make_evaluation("resnet18", accuracy=0.9, seed=2)]
+    evaluations[0].record["default"] = {
+        "hyperparameters": {},
+        "is_winner": False,
+        "seed": 0,
+        "device_seconds": 2.0,
+        "accuracy": 0.7777,
+        "macro_f1": 0.7,
+        "gain": 0.02,
+        "gain_ci95": [0.01, 0.03],
+    }
+    results = [DatasetResults(name="fashion-mnist", evaluations={e.approach: e for e in evaluations})]
+    html = render(page(results, {}, {"id": "r"}, [], "", datetime.now(UTC)))
+
+    assert 2 == html.count("77.77 %")
+    assert "Was the search worth its hours" in html
+    summary = summarise(results, {})["datasets"]["fashion-mnist"]["approaches"]
+    assert 0.7777 == summary["mlp"]["default"]["accuracy"]
+    assert "default" not in summary["resnet18"]
 
 
 def test_overlapping_replicates_are_said() -> None:
