@@ -53,7 +53,10 @@ RULES = (
     Rule(failure=Failure.RESTARTED, statuses=(404, 410), codes=(_SESSION,)),
     Rule(failure=Failure.CORRUPTED, errors=(CorruptedError, DataCorruption), sign="CRC32C differs"),
     Rule(
-        failure=Failure.CORRUPTED, statuses=(400,), codes=("checksum", "CRC32C", "MD5"), actions=("creating", "writing")
+        failure=Failure.CORRUPTED,
+        statuses=(400, 412),
+        codes=("checksum", "CRC32C", "MD5", "crc32c", "md5"),
+        actions=("creating", "writing"),
     ),
     Rule(failure=Failure.BUSY, statuses=(403,), codes=("rateLimitExceeded", "RateLimitExceeded")),
     Rule(failure=Failure.BUSY, statuses=(408, 425, 429, 499, *range(500, 600))),
@@ -267,7 +270,9 @@ class _Adapter(HTTPAdapter):
             request = request.copy()
             request.body = io.BytesIO(request.body)
         response = super().send(request, *arguments, **options)
-        if response.ok and response.headers.get("Content-Type", "").startswith("text/html"):
+        is_html = response.ok and response.headers.get("Content-Type", "").startswith("text/html")
+        # An empty answer may have any type; a stream is content, whose checksum tells whose it is.
+        if is_html and not options.get("stream") and response.content.lstrip().startswith(b"<"):
             response.close()
             raise requests.exceptions.InvalidJSONError("a page of HTML", request=request)
         return response

@@ -1,5 +1,6 @@
 """An HTTP server on loopback whose connections and answers go wrong as planned; what it serves is up to its subclass."""
 
+import contextlib
 import http.client
 import random
 import re
@@ -227,7 +228,8 @@ class Relay(FaultyServer):
                     connection.putheader(key, value)
             if body or method in ("POST", "PUT"):
                 connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body)
+            with contextlib.suppress(OSError):  # it may answer before it has read everything, and hang up
+                connection.endheaders(body)
             response = connection.getresponse()
             kept = {k: v for k, v in response.getheaders() if k.lower() not in _HOP_BY_HOP}
             if method == "HEAD" and response.getheader("Content-Length"):

@@ -23,6 +23,8 @@ from tests.fakes.faults import Answer, Fault, FaultyServer
 __all__ = ["FakeGcs", "Fault", "StoredObject"]
 
 MAX_RESULTS = 1000
+_EMPTY = "text/html; charset=UTF-8"
+"""What the service calls answers without a body."""
 DENIALS = {
     "GET": "storage.objects.get",
     "POST": "storage.objects.create",
@@ -199,7 +201,7 @@ class FakeGcs(FaultyServer):
         if self._precondition_failed(stored, query):
             return _error(412, "At least one of the pre-conditions you specified did not hold.")
         del self.objects[bucket, name]
-        return Answer(204)
+        return Answer(204, b"", {"Content-Type": _EMPTY})
 
     def _upload(self, bucket: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Answer:
         if "upload_id" in query:
@@ -219,7 +221,7 @@ class FakeGcs(FaultyServer):
                 "data": b"",
             }
             location = f"{self.url}/upload/storage/v1/b/{quote(bucket)}/o?uploadType=resumable&upload_id={session}"
-            return Answer(200, b"", {"Location": location, "X-GUploader-UploadID": session})
+            return Answer(200, b"", {"Location": location, "X-GUploader-UploadID": session, "Content-Type": _EMPTY})
         if kind == "multipart":
             properties, data = _split_related(headers["content-type"], body)
         else:

@@ -62,8 +62,7 @@ class FakeS3(FaultyServer):
 
     def error(self, status: int) -> Answer:
         """Return a planned error as S3 words it."""
-        code = _CODES.get(status, "SlowDown" if status >= 500 else "Teapot")
-        return _error(status, code, "planned fault")
+        return planned_error(status)
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Return moto's answer, after the checks of uploaded content that moto leaves out."""
@@ -87,6 +86,11 @@ class FakeS3(FaultyServer):
         with self.lock:
             rows, status, answered = run_wsgi_app(self._moto, builder.get_environ(), buffered=True)
             return Answer(int(status.split()[0]), b"".join(rows), dict(answered.items()))
+
+
+def planned_error(status: int) -> Answer:
+    """Return a planned error as S3 words it."""
+    return _error(status, _CODES.get(status, "SlowDown" if status >= 500 else "Teapot"), "planned fault")
 
 
 def _error(status: int, code: str, message: str) -> Answer:

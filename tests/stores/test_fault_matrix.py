@@ -44,6 +44,9 @@ def server(request, monkeypatch):
         if scheme == "gs":
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", relay.url)
         else:
+            from tests.fakes.s3 import planned_error
+
+            relay.error = planned_error
             monkeypatch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", os.environ.get("AWS_ACCESS_KEY_ID", "test"))
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", os.environ.get("AWS_SECRET_ACCESS_KEY", "test"))
