@@ -20,6 +20,7 @@ from components.data.contract import TestData, TrainData
 from components.data.sources.version import source_version
 from components.errors import ConfigurationError, DataError
 from tests.data.builders import make_zip, run_ingest, write_files
+from tests.fakes.gcs import FakeGcs
 
 YAML = b"table: products.csv\nid: sku\nlabel: category\nimage: file\nsize: [32, 24]\n"
 COLUMNS = ["sku", "title", "category", "file"]
@@ -407,6 +408,23 @@ def test_several_archives(tmp_path, clean):
 
     assert clean == taken(tmp_path / "a", tmp_path / "out-a")[0]
     assert clean == taken(tmp_path / "b", tmp_path / "out-b")[0]
+
+
+def test_several_archives_behind_a_uri(tmp_path, clean, monkeypatch):
+    """Archives and a table under one prefix of a bucket are one source as well."""
+    names = sorted(PICTURES)
+    with FakeGcs("bucket") as bucket:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
+        for k in range(2):
+            part = make_zip(tmp_path / f"{k}.zip", [(name, PICTURES[name]) for name in names[k::2]])
+            bucket.put("bucket", f"shop/images-{k}.zip", part.read_bytes())
+        for name in ("dataset.yaml", "products.csv"):
+            bucket.put("bucket", f"shop/{name}", catalogue()[name])
+
+        found = run_ingest("shop=gs://bucket/shop", tmp_path / "out", cache=tmp_path / "cache")
+
+    assert clean == found.content_hash
+    assert {"images-0.zip", "images-1.zip", "dataset.yaml", "products.csv"} == set(found.checksums)
 
 
 def test_an_archive_beside_its_own_images(tmp_path, clean):
