@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -197,7 +197,10 @@ class ZipMembers(_Archive):
                 )
             if end and (end[zipfile._ECD_DISK_NUMBER] or end[zipfile._ECD_DISK_START]) not in (0, 0xFFFF):  # type: ignore[attr-defined]
                 raise DataError(f"{self.label} must be one file; got part of a split archive. Join it")
-            opened = zipfile.ZipFile(file)
+            try:
+                opened = zipfile.ZipFile(file)
+            except UnicodeDecodeError:
+                opened = zipfile.ZipFile(_Unflagged(file, end))
         except (*_DAMAGE, OSError) as error:
             raise DataError(
                 f"{self.label} must be a whole zip archive; got {os.fstat(file.fileno()).st_size:,} bytes and"
@@ -237,6 +240,43 @@ class ZipMembers(_Archive):
             info.date_time = info.extra = None  # type: ignore[assignment] # a third of an entry's memory
         infos.clear()
         self._zip.NameToInfo.clear()
+
+
+class _Unflagged:
+    """An archive's bytes, without the UTF-8 flag on names that are no UTF-8: `zipfile` would give the whole archive up."""
+
+    def __init__(self, file: BinaryIO, end: list[Any]) -> None:
+        self._file, self._flags = file, {}
+        is_large = end[zipfile._ECD_SIGNATURE] == zipfile.stringEndArchive64  # type: ignore[attr-defined]
+        extra = zipfile.sizeEndCentDir64 + zipfile.sizeEndCentDir64Locator if is_large else 0  # type: ignore[attr-defined]
+        at = end[zipfile._ECD_LOCATION] - end[zipfile._ECD_SIZE] - extra  # type: ignore[attr-defined]
+        file.seek(at)
+        directory, place = file.read(end[zipfile._ECD_SIZE]), 0  # type: ignore[attr-defined]
+        while directory[place : place + 4] == b"PK\1\2" and place + 46 <= len(directory):
+            lengths = struct.unpack_from("<3H", directory, place + 28)
+            name, high = directory[place + 46 : place + 46 + lengths[0]], directory[place + 9]
+            if high & _UTF8 >> 8 and not _is_utf8(name):
+                self._flags[at + place + 9] = high & ~(_UTF8 >> 8)
+            place += 46 + sum(lengths)
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._file.tell()
+        data = bytearray(self._file.read(size))
+        for place, flag in self._flags.items():
+            if start <= place < start + len(data):
+                data[place - start] = flag
+        return bytes(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _decoded(info: zipfile.ZipInfo) -> str:

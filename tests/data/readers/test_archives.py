@@ -374,3 +374,16 @@ def test_files_are_closed(tmp_path):
             open_zip(bad)
 
     assert before == len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_name_that_is_no_utf8_though_it_says_so(tmp_path):
+    """A member with a wrong flag on its name cannot be read; the archive around it is as good as before."""
+    path = make_zip(tmp_path / "a.zip", [("caf\N{LATIN SMALL LETTER E WITH ACUTE}.txt", b"x"), (NAME, b"good")])
+    wrong = "caf\N{LATIN SMALL LETTER E WITH ACUTE}".encode()
+    path.write_bytes(path.read_bytes().replace(wrong, b"caf\xe9\xe9"))
+
+    with open_zip(path) as archive:
+        assert 2 == len(archive.names)
+        assert b"good" == archive.read(NAME)
+        with pytest.raises(DataError, match="must be whole"):
+            archive.read(archive.names[0])
