@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -138,8 +139,8 @@ def store_address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, store_address: str) -> Iterator[Cluster]:
-    """The cluster, with the generated sample in its store; whatever works at the end is cancelled."""
-    folder = tmp_path_factory.mktemp("cluster")
+    """The cluster, with the generated sample in its store; what was started and still works at the end is cancelled."""
+    folder, began = tmp_path_factory.mktemp("cluster"), datetime.now(UTC)
     profile = load_profile(PROFILE)
     profile = dataclasses.replace(profile, study_root=f"{profile.study_root}/e2e", experiment=SCHEDULE)
     values = yaml.safe_load((PROFILES_DIR / f"{PROFILE}.yaml").read_text())
@@ -166,7 +167,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, store_address: str) -> Ite
         experiment = find_experiment(api, SCHEDULE)
         listing = api.client.runs.run_service_list_runs
         for run in api.pages("list", listing, "runs", experiment_id=experiment.experiment_id) if experiment else ():
-            if run.state not in FINISHED:
+            if run.state not in FINISHED and run.created_at >= began:
                 api.call("cancel", api.client.runs.run_service_terminate_run, run_id=run.run_id)
 
 
