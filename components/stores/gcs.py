@@ -266,9 +266,10 @@ class _Adapter(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request."""
-        if isinstance(request.body, bytes) and len(request.body) > _BLOCKS_FROM_BYTES:
+        body = request.body
+        if isinstance(body, bytes) and len(body) > _BLOCKS_FROM_BYTES:
             request = request.copy()
-            request.body = io.BytesIO(request.body)
+            request.body = io.BytesIO(body)  # type: ignore[assignment] # requests sends files as well
         response = super().send(request, *arguments, **options)
         is_html = response.ok and response.headers.get("Content-Type", "").startswith("text/html")
         # An empty answer may have any type; a stream is content, whose checksum tells whose it is.
