@@ -1,26 +1,20 @@
-"""Finds identical and nearly identical images.
-
-Source: Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", and the difference hash of
-https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html
-"""
+"""Finds identical images, and says how many held-out images have a nearly identical one in training."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from components.data.packed import PackedImages
 from components.data.parallel import in_order
 
-NEAR_BITS = 2
-"""Images whose difference hashes differ in at most so many of 64 bits count as nearly identical."""
+NEAR_LEVELS = 2
+"""Thumbnails whose pixels differ by at most so many of 255 grey levels, root mean square, are of nearly identical images: the same
+photograph scaled or saved anew, or the same product in the same pose."""
 
-MAX_COMPARISONS = 200_000_000
-"""Pairs of hashes to compare at most; a set that is one colour throughout would need all of them."""
+MAX_LOOKED_AT = 1_000
+"""Held-out images to look for, evenly spread; with so many the share is known to about a point."""
 
-_ROWS, _COLUMNS = 8, 9
-_CHUNK = 256
-_BANDS = ((0, 22), (22, 21), (43, 21))  # hashes that differ in 2 bits agree in at least one of 3 bands
-_ONE = np.uint64(1)
+_THUMBNAIL = (16, 12)  # height and width; dot products of 192 whole numbers up to 255 are exact in float32
+_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -48,90 +42,54 @@ def group_identical(digests: np.ndarray) -> Groups:
     return Groups(renumbered[inverse.ravel()].astype(np.int64), digests[first[order]], counts[order].astype(np.int64))
 
 
-def difference_hashes(images: np.ndarray | PackedImages, rows: np.ndarray) -> np.ndarray:
-    """Return (N,) uint64: bit by bit, whether a cell of an 8 x 9 grid is brighter than the next one to its right.
-
-    Args:
-        images: (M, H, W, C) uint8, H and W at least 9.
-        rows: (N,) int64, the images to hash.
-    """
-    _, height, width, _ = images.shape
-    band = np.arange(height) * _ROWS // height
-    starts = -(-np.arange(_COLUMNS) * width // _COLUMNS)
-    widths = np.diff(np.append(starts, width))
-
-    def hash_chunk(start: int) -> np.ndarray:
-        chunk = images[rows[start : start + _CHUNK]]
-        lines = np.zeros((len(chunk), _ROWS, *chunk.shape[2:]), np.uint32)
-        for y in range(height):
-            lines[:, band[y]] += chunk[:, y]
-        cells = np.add.reduceat(lines.sum(axis=3), starts, axis=2, dtype=np.int64)
-        bits = cells[..., :-1] * widths[1:] > cells[..., 1:] * widths[:-1]
-        return np.packbits(bits.reshape(len(chunk), 64), axis=1).view(">u8").ravel()
-
-    return np.concatenate(list(in_order(hash_chunk, range(0, len(rows), _CHUNK)))).astype(np.uint64)
-
-
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Images that have a nearly identical, not identical one.
+    """How many held-out images have a nearly identical one in training.
 
     Attributes:
-        num_images: How many.
-        num_held_out: How many of the validation and test images have one in training.
-        is_complete: Whether all pairs were compared (`MAX_COMPARISONS`).
+        looked_at: Validation and test images that were compared with all training images.
+        found: Those of them with a nearly identical training image.
     """
 
-    num_images: int
-    num_held_out: int
-    is_complete: bool
+    looked_at: int
+    found: int
 
 
-def find_near(hashes: np.ndarray, groups: np.ndarray, in_train: np.ndarray) -> NearDuplicates:
-    """Count nearly identical images.
+def find_near(images: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> NearDuplicates:
+    """Compare thumbnails of held-out images with those of all training images; the same answer on every machine.
 
     Args:
-        hashes: (N,) uint64 of `difference_hashes`.
-        groups: (N,) int64, equal for identical images.
-        in_train: (N,) bool.
+        images: (M, H, W, C) uint8.
+        train: (N,) int64, places of the training images.
+        held_out: (L,) int64, places of the validation and test images.
     """
-    values, inverse = np.unique(hashes, return_inverse=True)
-    inverse = inverse.ravel()
-    pairs = np.unique(np.stack([inverse, groups], axis=1), axis=0)
-    has_near = np.bincount(pairs[:, 0], minlength=len(values)) > 1  # one hash, several pictures
-    trained = np.zeros(len(values), bool)
-    trained[inverse[in_train]] = True
-    # Of a hash that several pictures share, some in training: taken as near, whichever of them is which.
-    near_train = has_near & trained
-    first, second, is_complete = _close_pairs(values)
-    for a, b in ((first, second), (second, first)):
-        has_near[a] = True
-        near_train[a] |= trained[b]
-    return NearDuplicates(int(has_near[inverse].sum()), int((near_train[inverse] & ~in_train).sum()), is_complete)
+    chosen = held_out[np.linspace(0, len(held_out) - 1, min(MAX_LOOKED_AT, len(held_out))).astype(np.int64)]
+    looked_at = np.concatenate([thumbnails(images[chosen[i : i + _CHUNK]]) for i in range(0, len(chosen), _CHUNK)])
+    own = (looked_at.astype(np.int64) ** 2).sum(axis=1)
+    limit = NEAR_LEVELS**2 * looked_at.shape[1]
+
+    def is_near(start: int) -> np.ndarray:
+        others = thumbnails(images[train[start : start + _CHUNK]])
+        products = (looked_at @ others.T).astype(np.int64)
+        distances = own[:, None] + (others.astype(np.int64) ** 2).sum(axis=1) - 2 * products
+        return (distances <= limit).any(axis=1)
+
+    found = np.zeros(len(chosen), bool)
+    for near in in_order(is_near, range(0, len(train), _CHUNK)):
+        found |= near
+    return NearDuplicates(len(chosen), int(found.sum()))
 
 
-def _close_pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return index pairs of distinct hashes that differ in at most `NEAR_BITS`, and whether none can be missing."""
-    first: list[np.ndarray] = []
-    second: list[np.ndarray] = []
-    left = MAX_COMPARISONS
-    for low, width in _BANDS:
-        keys = (values >> np.uint64(low)) & ((_ONE << np.uint64(width)) - _ONE)
-        order = np.argsort(keys, kind="stable")
-        keys, ordered = keys[order], values[order]
-        step, places = 1, np.arange(len(values))
-        while len(places):
-            places = places[places < len(values) - step]
-            places = places[keys[places] == keys[places + step]]
-            left -= len(places)
-            if left < 0:
-                return _joined(first), _joined(second), False
-            close = places[np.bitwise_count(ordered[places] ^ ordered[places + step]) <= NEAR_BITS]
-            first.append(order[close])
-            second.append(order[close + step])
-            step += 1
-    return _joined(first), _joined(second), True
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Return (N, D) float32 whole numbers, 0-255: the mean grey level of each cell of a grid of at most 16 x 12.
 
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    Args:
+        images: (N, H, W, C) uint8.
+    """
+    _, height, width, channels = images.shape
+    rows = np.arange(min(height, _THUMBNAIL[0])) * height // min(height, _THUMBNAIL[0])
+    columns = np.arange(min(width, _THUMBNAIL[1])) * width // min(width, _THUMBNAIL[1])
+    sums = np.add.reduceat(images.sum(axis=3, dtype=np.uint32), rows, axis=1)
+    sums = np.add.reduceat(sums, columns, axis=2).astype(np.int64)
+    sizes = np.outer(np.diff(np.append(rows, height)), np.diff(np.append(columns, width))) * channels
+    return ((2 * sums + sizes) // (2 * sizes)).reshape(len(images), -1).astype(np.float32)

@@ -15,7 +15,7 @@ from components.data.cleaning import fold_rare, settle_contradictions
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TestData, TrainData
 from components.data.digests import digest_all, short_digests
 from components.data.drift import compare_with_previous, take_statistics
-from components.data.duplicates import Groups, difference_hashes, find_near, group_identical
+from components.data.duplicates import Groups, find_near, group_identical
 from components.data.examples import RawDataset
 from components.data.readers import catalogue, fashion_mnist, fashion_products
 from components.data.report import write_report
@@ -205,7 +205,8 @@ def _describe(raw: RawDataset, cleaned: _Cleaned) -> dict[str, Any]:
     labels, assignment = cleaned.labels, cleaned.splits.assignment
     table = np.zeros((len(cleaned.classes), LEFT_OUT + 1), np.int64)
     np.add.at(table, (labels, assignment), 1)
-    near = find_near(difference_hashes(raw.images, raw.rows), cleaned.groups.numbers, assignment == TRAIN)
+    held_out = (assignment == VALIDATION) | (assignment == TEST)
+    near = find_near(raw.images, raw.rows[assignment == TRAIN], raw.rows[held_out])
     shared = np.flatnonzero(cleaned.groups.sizes > 1)
     order = np.argsort(cleaned.groups.numbers, kind="stable")
     starts = np.cumsum(cleaned.groups.sizes) - cleaned.groups.sizes
@@ -240,7 +241,7 @@ def _summarise(raw: RawDataset, cleaned: _Cleaned, details: dict[str, Any]) -> d
         "duplicate_groups": int((sizes > 1).sum()),
         "duplicate_images": int(sizes[sizes > 1].sum()),
         "contradictory_groups": len(cleaned.contradictory),
-        "near_duplicates": details["near_duplicates"]["num_images"],
+        "near_duplicates": details["near_duplicates"]["found"],
         "left_out": len(details["left_out"]),
         "folded_classes": len(cleaned.folded),
         "train_only_classes": len(cleaned.splits.train_only),

@@ -1,13 +1,15 @@
 """Identical and nearly identical images, and what becomes of their labels."""
 
-import itertools
+import dataclasses
+import io
 
 import numpy as np
+from PIL import Image
 
 from components.data import duplicates
 from components.data.cleaning import fold_rare, settle_contradictions
 from components.data.digests import digest_images
-from components.data.duplicates import difference_hashes, find_near, group_identical
+from components.data.duplicates import find_near, group_identical, thumbnails
 
 
 def groups_of(*numbers):
@@ -74,64 +76,61 @@ def test_class_that_is_called_other():
     assert (("a", "other"), [0, 0, 1, 1]) == (classes, folded.tolist())
 
 
-def reference_near(hashes, groups):
-    """Compare all pairs, one by one."""
-    near = set()
-    for i, j in itertools.combinations(range(len(hashes)), 2):
-        if groups[i] != groups[j] and (int(hashes[i]) ^ int(hashes[j])).bit_count() <= 2:
-            near |= {i, j}
-    return near
+def shapes(rng, number):
+    """Return different pictures of blocks, (N, 80, 60, 3) uint8."""
+    blocks = rng.integers(0, 256, (number, 16, 12, 3), dtype=np.uint8)
+    return blocks.repeat(5, axis=1).repeat(5, axis=2)
 
 
-def test_near_duplicates_are_all_found():
-    """The search by bands finds what comparing all pairs finds."""
+def test_near_duplicates_in_training_are_counted():
+    """The same picture with noise, saved as JPEG at another quality, or scaled is found; another one and a darker one are not."""
     rng = np.random.default_rng(0)
-    hashes = rng.integers(0, 2**63, 120, dtype=np.uint64)
-    flips = np.uint64(1) << rng.integers(0, 64, (120, 3)).astype(np.uint64)
-    close = hashes ^ flips[:, 0] ^ flips[:, 1]
-    far = hashes ^ flips[:, 0] ^ flips[:, 1] ^ flips[:, 2]
-    everything = np.concatenate([hashes, close[:40], far[40:80], hashes[80:90]])
-    groups = np.arange(len(everything))
-    groups[-5:] = groups[85:90]
+    pictures = np.asarray(
+        [Image.fromarray(p).resize((60, 80), Image.Resampling.BILINEAR) for p in shapes(rng, 40)[:, ::10, ::10]]
+    )
+    near = []
+    for number, picture in enumerate(pictures[:30]):
+        data = io.BytesIO()
+        Image.fromarray(picture).save(data, "JPEG", quality=60)
+        scaled = Image.fromarray(picture).resize((120, 160)).resize((60, 80))
+        noisy = np.clip(picture.astype(int) + rng.integers(-3, 4, picture.shape), 0, 255).astype(np.uint8)
+        near.append([noisy, np.asarray(Image.open(data)), np.asarray(scaled)][number % 3])
+    darker = (pictures[30:] * 0.8).astype(np.uint8)
+    images = np.concatenate([pictures, np.stack(near), darker, shapes(rng, 20)])
 
-    found = find_near(everything, groups, np.ones(len(everything), bool))
+    found = find_near(images, np.arange(40), np.arange(40, 100))
 
-    assert len(reference_near(everything, groups)) == found.num_images
-    assert found.is_complete
-
-
-def test_near_duplicates_across_splits():
-    """Held-out images with a nearly identical one in training are counted."""
-    hashes = np.array([0, 1, 2**40, 2**50], np.uint64)
-    in_train = np.array([True, False, False, True])
-
-    found = find_near(hashes, np.arange(4), in_train)
-
-    assert (4, 2) == (found.num_images, found.num_held_out)
+    assert (60, 30) == (found.looked_at, found.found)
 
 
-def test_monotonous_sets_have_a_bound(monkeypatch):
-    """When too many pairs would have to be compared, the count says that it is incomplete."""
-    monkeypatch.setattr(duplicates, "MAX_COMPARISONS", 100)
+def test_near_duplicates_equal_those_of_all_pairs(monkeypatch):
+    """Chunks and whole numbers change nothing: the count is that of comparing thumbnails one by one."""
+    monkeypatch.setattr(duplicates, "_CHUNK", 7)
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 7, (120, 20, 20, 1), dtype=np.uint8)
+    small = thumbnails(images)
 
-    assert not find_near(
-        np.arange(500, dtype=np.uint64) << np.uint64(45), np.arange(500), np.ones(500, bool)
-    ).is_complete
+    found = find_near(images, np.arange(80), np.arange(80, 120))
 
-
-def test_hash_ignores_small_changes():
-    """Noise of one grey level barely moves the hash, another picture moves it far."""
-    rng = np.random.default_rng(0)
-    base = np.kron(rng.integers(0, 240, (8, 9, 1)), np.ones((10, 7, 3))).astype(np.uint8)
-    images = np.stack([base, base + rng.integers(0, 2, base.shape).astype(np.uint8), base[::-1]])
-
-    a, b, c = (int(h) for h in difference_hashes(images, np.arange(3)))
-
-    assert (a ^ b).bit_count() <= 2
-    assert (a ^ c).bit_count() > 10
+    distances = ((small[80:, None] - small[None, :80]) ** 2).mean(axis=2)
+    assert int((distances.min(axis=1) <= 4).sum()) == found.found
+    assert 0 < found.found < 40
 
 
-def test_hash_of_any_size():
-    """Every image size that can occur has a hash."""
-    for size in ((9, 9), (28, 28), (80, 60), (31, 17), (512, 512)):
-        assert (2,) == difference_hashes(np.zeros((2, *size, 1), np.uint8), np.arange(2)).shape
+def test_a_large_test_set_is_sampled(monkeypatch):
+    """No more held-out images are looked at than the share needs, spread over all of them."""
+    monkeypatch.setattr(duplicates, "MAX_LOOKED_AT", 10)
+    images = np.zeros((100, 9, 9, 1), np.uint8)
+
+    assert (10, 10) == dataclasses.astuple(find_near(images, np.arange(50), np.arange(50, 100)))
+
+
+def test_thumbnails_are_means():
+    """A cell is the mean of its pixels, rounded; images smaller than the grid keep their size."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 80, 60, 3), dtype=np.uint8)
+
+    expected = images.reshape(2, 16, 5, 12, 5, 3).mean(axis=(2, 4, 5)).reshape(2, -1)
+    np.testing.assert_allclose(expected, thumbnails(images), atol=0.51)
+    for size, cells in (((9, 9), 81), ((28, 28), 192), ((8, 300), 96), ((512, 512), 192)):
+        assert (3, cells) == thumbnails(np.full((3, *size, 1), 200, np.uint8)).shape
+        assert {200.0} == set(thumbnails(np.full((3, *size, 1), 200, np.uint8)).ravel().tolist())

@@ -129,6 +129,7 @@ def test_every_class_is_tested(products_out):
     assert {"Home Furnishing", "Vouchers"} == untested
     assert [] == report["left_out"]
     assert 6_667 == report["counts"]["test"]
+    assert {"looked_at": 1_000, "found": 17} == report["near_duplicates"]
 
 
 def test_no_group_crosses_splits(products_out):
