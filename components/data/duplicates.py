@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.data.packed import PackedImages
 from components.data.parallel import in_order
 
 NEAR_LEVELS = 2
@@ -55,7 +56,7 @@ class NearDuplicates:
     found: int
 
 
-def find_near(images: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> NearDuplicates:
+def find_near(images: np.ndarray | PackedImages, train: np.ndarray, held_out: np.ndarray) -> NearDuplicates:
     """Compare thumbnails of held-out images with those of all training images; the same answer on every machine.
 
     Args:
