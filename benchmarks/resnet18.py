@@ -45,11 +45,11 @@ def measure(options: Options) -> list[Row]:
         return tutorial.num_images / seconds(tutorial.run)
 
     def most() -> float:
-        return _peak_flops(trainer._device, trainer._half)
+        return _peak_flops(trainer._device, trainer._dtype)
 
     mine, dataloader, peak = interleaved(options.repeats, ours, theirs, most)
     flops = _flops_per_image(trainer)
-    kind = "bfloat16" if trainer._half else "float32"
+    kind = str(trainer._dtype).removeprefix("torch.")
     workers = f"DataLoader with {tutorial.num_workers} workers, PIL, float32, batch {TUTORIAL_BATCH}"
     rows = [
         row(
@@ -149,10 +149,10 @@ def _flops_per_image(trainer: resnet18.Trainer) -> float:
     return counter.get_total_flops() / 2
 
 
-def _peak_flops(device: torch.device, half: bool) -> float:
+def _peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Return what a large matrix product reaches here."""
     size = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    a = torch.randn(size, size, device=device, dtype=dtype)
     float((a @ a)[0, 0])
     return 2 * size**3 / seconds(lambda: float((a @ a)[0, 0]))
 

@@ -1,4 +1,4 @@
-"""What a training cost and whether its export is faithful; imports neither TensorFlow nor torch."""
+"""What the hardware offers, what a training cost and whether its export is faithful; imports neither TensorFlow nor torch."""
 
 import ctypes
 import os
@@ -62,6 +62,18 @@ def keep_freed_memory() -> bool:
         return False
     trim_threshold, mmap_max = -1, -4
     return mallopt(mmap_max, 0) == 1 and mallopt(trim_threshold, -1) == 1
+
+
+def fits_on_gpu(num_bytes: int, free_bytes: int) -> bool:
+    """Return whether images may stay in a GPU's memory: a quarter of what is free must remain for the training.
+
+    At least 4 GiB must remain, but never more than half, so that a small card is used as well.
+
+    Args:
+        num_bytes: Size of the images on the device.
+        free_bytes: Free memory of the device.
+    """
+    return num_bytes <= free_bytes - min(max(free_bytes // 4, 4 * 2**30), free_bytes // 2)
 
 
 class Stopwatch:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from components.models.hardware import Stopwatch, cpu_has_bfloat16, num_usable_cores
+from components.models.hardware import Stopwatch, cpu_has_bfloat16, fits_on_gpu, num_usable_cores
 
 
 @pytest.mark.parametrize(("text", "cores"), [("150000 100000\n", 2), ("10000 100000\n", 1)])
@@ -69,3 +69,12 @@ print(usual, faults())
     usual, kept = map(int, done.stdout.split())
 
     assert usual > 100 * (kept + 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "free", "fits"),
+    [(49, 79, True), (60, 79, False), (16, 22, True), (17, 22, False), (17, 23, True), (5, 8, False), (4, 8, True)],
+)
+def test_images_stay_on_a_gpu_that_has_room_for_the_training_as_well(images, free, fits):
+    """A quarter of the free memory remains, at least 4 GiB and at most half; sizes in GiB."""
+    assert fits == fits_on_gpu(images * 2**30, free * 2**30)

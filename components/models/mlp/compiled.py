@@ -1,14 +1,18 @@
 """What trains the MLP: examples that lie on the device, and a compiled loop over an epoch of them."""
 
 import contextlib
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
+import pynvml
 import tensorflow as tf
 
 from components.data.contract import TrainData
 from components.models.contract import State
+from components.models.hardware import fits_on_gpu
 from components.models.mlp.network import augment
 from components.models.sampling import channel_statistics
 from components.models.schedule import AVERAGE_EVERY
@@ -30,21 +34,28 @@ class Examples:
         self._source = data.images
         fits = not isinstance(data.images, np.memmap)
         if on_gpu:
-            fits = 2 * data.images.nbytes < 0.5 * _free_gpu_bytes()
-        self._labels = tf.constant(data.labels, tf.int32)
-        # Half precision holds 0-255 exactly, and unlike uint8 every gather kernel of the GPU takes it.
-        self.dtype = tf.float16 if on_gpu and fits else tf.uint8
+            fits = fits_on_gpu(2 * data.images.nbytes, free_gpu_bytes())
+        # TensorFlow computes with int32 on the host, wherever the GPU is: indices and labels are int64.
+        self._labels = tf.constant(data.labels, tf.int64)
+        # Half precision holds 0-255 exactly; no GPU kernel gathers uint8.
+        self.dtype = tf.float16 if on_gpu else tf.uint8
         self._images = tf.cast(tf.constant(data.images), self.dtype) if fits else None
 
     def chunks(self, numbers: np.ndarray) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Yield (images, labels, positions) for example numbers (steps, batch size); positions point into the images."""
         if self._images is not None:
-            yield self._images, self._labels, tf.constant(numbers, tf.int32)
+            yield self._images, self._labels, tf.constant(numbers, tf.int64)
             return
-        for part in np.array_split(numbers, -(-len(numbers) // HOST_STEPS)):
-            positions = np.arange(part.size, dtype=np.int32).reshape(part.shape)
-            flat = part.reshape(-1)
-            yield tf.constant(self._source[flat], self.dtype), tf.gather(self._labels, flat), tf.constant(positions)
+        parts = np.array_split(numbers, -(-len(numbers) // HOST_STEPS))
+        with ThreadPoolExecutor(1) as reader:
+            # While the device trains on one chunk, the next one is read.
+            coming = reader.submit(self._source.__getitem__, parts[0].reshape(-1))
+            for part, following in zip(parts, [*parts[1:], None], strict=True):
+                pixels = tf.cast(tf.constant(coming.result()), self.dtype)
+                if following is not None:
+                    coming = reader.submit(self._source.__getitem__, following.reshape(-1))
+                positions = np.arange(part.size, dtype=np.int64).reshape(part.shape)
+                yield pixels, tf.gather(self._labels, part.reshape(-1)), tf.constant(positions)
 
     def sample(self, numbers: np.ndarray) -> np.ndarray:
         """Return up to 64 of the numbered images (n, H, W, C) uint8."""
@@ -197,8 +208,8 @@ class Program:
         return tf.cast(product, tf.float32) + layer.bias
 
     def _count_correct(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        predicted = tf.argmax(self._model(tf.gather(images, positions)), axis=1, output_type=tf.int32)
-        return tf.reduce_sum(tf.cast(predicted == tf.gather(labels, positions), tf.int32))
+        predicted = tf.argmax(self._model(tf.gather(images, positions)), axis=1)
+        return tf.reduce_sum(tf.cast(predicted == tf.gather(labels, positions), tf.int64))
 
 
 def _optimizer(name: str) -> keras.optimizers.Optimizer:
@@ -213,7 +224,18 @@ def _optimizer(name: str) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _free_gpu_bytes() -> int:
-    device = tf.config.list_physical_devices("GPU")[0]
-    limit = tf.config.experimental.get_device_details(device).get("memory_bytes", 8 * 2**30)
-    return limit - tf.config.experimental.get_memory_info("GPU:0")["current"]
+def free_gpu_bytes() -> int:
+    """Return how much memory of the first GPU that this process may use is free, in bytes, other processes counted.
+
+    Raises:
+        pynvml.NVMLError: There is no NVIDIA driver or no such GPU.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    pynvml.nvmlInit()
+    try:
+        by_uuid = first.startswith(("GPU-", "MIG-"))
+        index = int(first) if first.isdigit() else 0
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(first) if by_uuid else pynvml.nvmlDeviceGetHandleByIndex(index)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(gpu).free)
+    finally:
+        pynvml.nvmlShutdown()

@@ -46,9 +46,10 @@ def augment(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
     if kind == "none":
         return images
     num, height, width = tf.shape(images)[0], images.shape[1], images.shape[2]
-    columns = tf.tile(tf.range(width)[None], [num, 1])
+    # int64, because TensorFlow computes with int32 on the host, wherever the GPU is.
+    columns = tf.tile(tf.range(width, dtype=tf.int64)[None], [num, 1])
     if kind == "flip_shift":
-        rows = tf.range(height)[None] + _shifts(num, height, seed + tf.constant([0, 1]))
+        rows = tf.range(height, dtype=tf.int64)[None] + _shifts(num, height, seed + tf.constant([0, 1]))
         images = tf.gather(images, tf.clip_by_value(rows, 0, height - 1), axis=1, batch_dims=1)
         columns += _shifts(num, width, seed + tf.constant([0, 2]))
     mirrored = tf.random.stateless_uniform([num, 1], seed) < 0.5
@@ -58,4 +59,4 @@ def augment(images: tf.Tensor, kind: str, seed: tf.Tensor) -> tf.Tensor:
 
 def _shifts(num: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     largest = round(MAX_SHIFT_FRACTION * size)
-    return tf.random.stateless_uniform([num, 1], seed, -largest, largest + 1, tf.int32)
+    return tf.cast(tf.random.stateless_uniform([num, 1], seed, -largest, largest + 1, tf.int32), tf.int64)

@@ -1,10 +1,14 @@
 """One dataset's images and attributes where ResNet18's training wants them: on the device."""
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch.nn import functional
 
 from components.data.contract import TrainData
+from components.models.hardware import fits_on_gpu
 
 
 class Attributes:
@@ -45,13 +49,41 @@ class Images:
 
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
         self._device, self._source = device, images
-        fits = device.type == "cpu" or images.nbytes < 0.5 * torch.cuda.mem_get_info()[0]
-        mapped = isinstance(images, np.memmap)
-        self._tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device) if fits and not (
-            mapped and device.type == "cpu") else None  # fmt: skip
+        on_gpu = device.type == "cuda"
+        # A mapped file stays on disk where the device is the CPU.
+        fits = fits_on_gpu(images.nbytes, torch.cuda.mem_get_info()[0]) if on_gpu else not isinstance(images, np.memmap)
+        self._tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device) if fits else None
 
-    def take(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return the images (n, H, W, C) uint8 of the numbers (n,) int64, on the device."""
-        if self._tensor is None:
-            return torch.from_numpy(self._source[numbers.cpu().numpy()]).to(self._device)
-        return self._tensor[numbers]
+    def batches(self, order: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield the images (n, H, W, C) uint8 of each batch of example numbers (n,) int64, on the device.
+
+        What does not lie on the device is read by another thread while the device works on the batch before. A yielded
+        batch is valid until the next but one is asked for.
+        """
+        if self._tensor is not None:
+            yield from (self._tensor[numbers] for numbers in order)
+            return
+        # One copy to the host for all batches: a copy a step would make the GPU wait for Python.
+        numbers = torch.cat(tuple(order)).cpu().numpy()
+        parts = np.split(numbers, np.cumsum([len(part) for part in order])[:-1])
+        shape = (max(len(part) for part in parts), *self._source.shape[1:])
+        on_gpu = self._device.type == "cuda"
+        buffers = [torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]
+        copied = [torch.cuda.Event() if on_gpu else None for _ in buffers]
+
+        def read(step: int) -> torch.Tensor:
+            buffer, event = buffers[step % 2][: len(parts[step])], copied[step % 2]
+            if event is not None:
+                event.synchronize()
+            np.take(self._source, parts[step], axis=0, out=buffer.numpy(), mode="clip")
+            return buffer
+
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(read, 0)
+            for step in range(len(parts)):
+                images = coming.result().to(self._device, non_blocking=True)
+                if (event := copied[step % 2]) is not None:
+                    event.record()
+                if step + 1 < len(parts):
+                    coming = reader.submit(read, step + 1)
+                yield images

@@ -113,7 +113,7 @@ class Trainer:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # Shapes do not change from step to step, so trying the convolution algorithms once pays.
         torch.backends.cudnn.benchmark = self._device.type == "cuda"
-        self._half = torch.cuda.is_bf16_supported() if self._device.type == "cuda" else cpu_has_bfloat16()
+        self._dtype = product_dtype(self._device)
         self._pretrained = load_pretrained(weights) if weights else {}
         self._image_shape = train_data.images.shape[1:]
         self._num_classes = len(train_data.info.classes)
@@ -160,7 +160,7 @@ class Trainer:
         model.eval()
         save_file(model.state_dict(), native_path, metadata={"architecture": "torchvision.models.resnet18"})
         chosen = self._validation[:64] if len(self._validation) else self._train[:64]
-        examples = self._images.take(torch.from_numpy(chosen).to(self._device)).cpu()
+        examples = next(self._images.batches([torch.from_numpy(chosen).to(self._device)])).cpu()
         examples = examples.expand(2, -1, -1, -1) if len(examples) == 1 else examples
         with _quiet_exporter():
             torch.onnx.export(
@@ -202,7 +202,7 @@ class _Training:
         torch.manual_seed(seed)
         self._attributes = trainer._attributes if hyperparameters["learn_attributes"] else None
         self._model = trainer.build(hyperparameters, self._attributes.num_outputs if self._attributes else 0)
-        self._optimizer = _optimizer(self._model, hyperparameters, self._device)
+        self._optimizer = _optimizer(self._model, hyperparameters, trainer._dtype, self._device)
         labels = trainer._numpy_labels[trainer._train]
         self._sampler = EpochSampler(
             repeat_factors(labels, float(hyperparameters["rare_class_share"])),
@@ -216,6 +216,8 @@ class _Training:
         self._live = [tensor.detach() for tensor in (*self._model.network.parameters(), *buffers)]
         self._means = [torch.zeros_like(tensor) for tensor in self._live]
         self._best: dict[str, torch.Tensor] = {}
+        # float16 has no room for small gradients: they are scaled up. In any other type the scaler does nothing.
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=trainer._dtype is torch.float16)
 
     def train_epoch(self, epoch: int) -> float:
         # Dropout and augmentation draw from the framework's generators: a function of (seed, epoch) makes resuming exact.
@@ -228,16 +230,17 @@ class _Training:
         num_steps = len(batches)
         self._model.train()
         # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
-        order = torch.from_numpy(self._trainer._train[batches]).to(self._device)
+        order = torch.from_numpy(self._trainer._train[batches]).to(self._device).unbind()
         weights = torch.from_numpy(factors[batches]).to(self._device)
         losses = torch.empty_like(weights)
         num_averaged = 0
-        for step, numbers in enumerate(order):
+        images_of = self._trainer._images.batches(order)
+        for step, (numbers, images) in enumerate(zip(order, images_of, strict=True)):
             # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
             factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
             for group in self._optimizer.param_groups:
                 group["lr"] = self._peak_rate * factor
-            pixels = self._model.normalise(self._trainer._images.take(numbers))
+            pixels = self._model.normalise(images)
             pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
             with self._autocast():
                 logits = self._model.network(self._model.resize(pixels))
@@ -247,13 +250,13 @@ class _Training:
             )
             total = loss if self._attributes is None else loss + self._attributes.loss(logits, numbers, smoothing)
             self._optimizer.zero_grad(set_to_none=True)
-            (total * weights[step]).mean().backward()
-            self._optimizer.step()
+            self._scaler.scale((total * weights[step]).mean()).backward()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
             losses[step] = loss.detach()
             if (num_steps - step) % AVERAGE_EVERY == 1:
                 num_averaged += 1
-                for mean, tensor in zip(self._means, self._live, strict=True):
-                    mean.lerp_(tensor, 1 / num_averaged)
+                torch._foreach_lerp_(self._means, self._live, 1 / num_averaged)
         # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
         seen = losses.cpu().numpy()
         self._pruning.losses[batches] = seen
@@ -276,8 +279,9 @@ class _Training:
         self._model.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         with torch.inference_mode(), self._autocast():
-            for chunk in torch.from_numpy(numbers).to(self._device).split(VALIDATION_BATCH):
-                predicted = self._model(self._trainer._images.take(chunk)).argmax(dim=1)
+            chunks = torch.from_numpy(numbers).to(self._device).split(VALIDATION_BATCH)
+            for chunk, images in zip(chunks, self._trainer._images.batches(chunks), strict=True):
+                predicted = self._model(images).argmax(dim=1)
                 correct += (predicted == self._trainer._labels[chunk]).sum()
         return int(correct) / len(numbers)
 
@@ -298,7 +302,9 @@ class _Training:
         return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else 0
 
     def _autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._trainer._half)
+        return torch.autocast(
+            self._device.type, dtype=self._trainer._dtype, enabled=self._trainer._dtype is not torch.float32
+        )
 
     def state(self) -> State:
         state = {f"model/{name}": v.cpu().numpy().copy() for name, v in self._model.state_dict().items()}
@@ -306,6 +312,8 @@ class _Training:
         for number, slots in self._optimizer.state_dict()["state"].items():
             state |= {f"optimizer/{number}/{k}": torch.as_tensor(v).cpu().numpy().copy() for k, v in slots.items()
                       if v is not None}  # fmt: skip
+        scaling = self._scaler.state_dict()
+        state |= {f"scaler/{name}": np.array(value) for name, value in scaling.items()}
         return state | {"losses": self._pruning.losses.copy()}
 
     def restore(self, state: State) -> None:
@@ -326,11 +334,28 @@ class _Training:
                 if values.shape == parameter.shape:
                     # Fused optimizers walk through memory, so a slot must be laid out like its channels-last parameter.
                     kept[slot] = torch.empty_like(parameter).copy_(values)
+        if scaling := part("scaler/"):
+            self._scaler.load_state_dict({name: value.item() for name, value in scaling.items()})
         # A checkpoint from before data pruning has none, and needs none.
         self._pruning.losses = np.array(state.get("losses", self._pruning.losses))
 
 
-def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torch.device) -> torch.optim.Optimizer:
+def product_dtype(device: torch.device) -> torch.dtype:
+    """Return the type that a device multiplies fastest without losing the training: of bfloat16, float16 and float32.
+
+    A GPU older than compute capability 8 emulates bfloat16, slowly or not at all, and so does a CPU without instructions.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def _optimizer(
+    model: nn.Module, hyperparameters: dict[str, Value], dtype: torch.dtype, device: torch.device
+) -> torch.optim.Optimizer:
+    # A scaler skips steps whose gradients overflow. A fused SGD whose first step is skipped takes its momentum from
+    # memory that nobody wrote (torch 2.15, `empty_like` in `_fused_sgd`), so in float16 nothing is fused.
+    fused = dtype is not torch.float16
     # Normalisation and biases are not decayed, arXiv 1812.01187 section 3.1.
     decay = float(hyperparameters["weight_decay"])
     groups = [
@@ -340,11 +365,11 @@ def _optimizer(model: nn.Module, hyperparameters: dict[str, Value], device: torc
     rate, momentum = float(hyperparameters["learning_rate"]), float(hyperparameters["momentum"])
     match hyperparameters["optimizer"]:
         case "Adam":
-            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
         case "RMSprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=device.type == "cuda")
         case name:
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=True)
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=fused)
 
 
 @contextlib.contextmanager

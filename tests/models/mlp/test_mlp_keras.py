@@ -1,12 +1,18 @@
 import gc
+import types
 
+import keras
 import numpy as np
 import onnxruntime
+import pynvml
 import pytest
 import tensorflow as tf
+from tensorflow.python.eager import context as tensorflow_context
 
 from components.errors import ConfigurationError
 from components.models.contract import TrialDivergedError, TrialOutOfMemoryError
+from components.models.hardware import PARITY_TOLERANCE, onnx_difference
+from components.models.mlp import compiled
 from components.models.mlp import training as mlp
 from tests.models.examples import make_train_data
 
@@ -54,6 +60,74 @@ def test_learns_and_exports_raw_pixels_to_probabilities(trainer, tmp_path):
     (probabilities,) = session.run(["probabilities"], {"images": images})
     assert ((3, 3), np.float32) == (probabilities.shape, probabilities.dtype)
     assert np.ones(3) == pytest.approx(probabilities.sum(axis=1), abs=1e-5)
+
+
+def test_parity_holds_where_the_device_multiplies_in_tf32(trainer, tmp_path, monkeypatch):
+    """An export is compared on the CPU, in float32: TF32, as GPUs multiply by default, alone exceeds the tolerance."""
+    result = trainer.fit(WIDE, epochs=6, seed=0)
+    matmul, num_rounded = keras.ops.matmul, []
+
+    def tf32(values):
+        # Ten bits of mantissa are left of 23, rounded to the nearest.
+        return tf.bitcast((tf.bitcast(values, tf.int32) + 0x1000) & ~0x1FFF, tf.float32)
+
+    def rounding_matmul(left, right):
+        if "CPU" in (tensorflow_context.context().device_name or ""):
+            return matmul(left, right)
+        num_rounded.append(1)
+        return matmul(tf32(left), tf32(right))
+
+    monkeypatch.setattr(keras.src.ops, "matmul", rounding_matmul)
+    path = str(tmp_path / "model.onnx")
+    difference = trainer.export(result, WIDE, path, str(tmp_path / mlp.NATIVE_FILE))
+    images = trainer._examples.sample(trainer._validation)
+    on_gpu = keras.models.load_model(tmp_path / mlp.NATIVE_FILE)(images, training=False).numpy()
+
+    assert num_rounded
+    assert onnx_difference(path, images, on_gpu) > PARITY_TOLERANCE >= difference
+
+
+def test_a_gpu_gets_images_that_it_can_gather(monkeypatch):
+    """Where the images do not fit into a GPU's memory, chunks travel as float16, and nothing but the loop's count is int32."""
+    data = make_train_data(120)
+    asked = []
+
+    def fits(num_bytes, free_bytes):
+        asked.append((num_bytes, free_bytes))
+        return False
+
+    monkeypatch.setattr(compiled, "free_gpu_bytes", lambda: 123)
+    monkeypatch.setattr(compiled, "fits_on_gpu", fits)
+    examples = compiled.Examples(data, on_gpu=True)
+    numbers = np.arange(100)[::-1].reshape(20, 5)
+    monkeypatch.setattr(compiled, "HOST_STEPS", 8)
+    seen = []
+    for images, labels, positions in examples.chunks(numbers):
+        assert (tf.float16, tf.int64, tf.int64) == (images.dtype, labels.dtype, positions.dtype)
+        seen += list(zip(tf.gather(images, positions).numpy(), tf.gather(labels, positions).numpy(), strict=True))
+
+    assert [(2 * data.images.nbytes, 123)] == asked
+    assert len(numbers) == len(seen)
+    for (images, labels), batch in zip(seen, numbers, strict=True):
+        assert np.array_equal(data.images[batch], images)
+        assert np.array_equal(data.labels[batch], labels)
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked"), [("", 0), ("1,0", 1), ("GPU-8f6c", "GPU-8f6c"), ("MIG-5d1e", "MIG-5d1e")]
+)
+def test_free_memory_is_that_of_the_gpu_in_use(monkeypatch, visible, asked):
+    """NVML is asked about the first GPU that the process may see, by number or by name."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name in ("nvmlInit", "nvmlShutdown"):
+        monkeypatch.setattr(pynvml, name, lambda: None)
+    for name in ("nvmlDeviceGetHandleByIndex", "nvmlDeviceGetHandleByUUID"):
+        monkeypatch.setattr(pynvml, name, lambda given: given)
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetMemoryInfo", lambda gpu: types.SimpleNamespace(free=7 if gpu == asked else 0)
+    )
+
+    assert 7 == compiled.free_gpu_bytes()
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", "Nadam"])

@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import numpy as np
 import onnxruntime
@@ -85,6 +86,50 @@ def test_resumed_equals_uninterrupted(trainer, optimizer):
 
     assert whole.scores == resumed.scores
     assert all(np.array_equal(states[-1][name], resumed_states[-1][name]) for name in states[-1])
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, torch.float16), (8, torch.bfloat16)])
+def test_an_emulated_type_is_not_taken_for_the_devices_own(monkeypatch, major, expected):
+    """A T4 (compute capability 7.5) multiplies in float16: torch would emulate bfloat16 there, and says so only if asked."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: types.SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    assert torch.cuda.is_bf16_supported()
+    assert expected is resnet18.product_dtype(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_float16_learns_and_resumes_exactly(monkeypatch, optimizer):
+    """In float16 gradients are scaled, and the scale is part of the state."""
+    trainer = resnet18.Trainer(make_train_data(120, (12, 10, 3)))
+    monkeypatch.setattr(trainer, "_dtype", torch.float16)
+    given = DESCRIBED | {"optimizer": optimizer, "learning_rate": 0.02, "batch_size": 16, "stem": "small"}
+    states, resumed = [], []
+
+    whole = trainer.fit(given, epochs=4, seed=1, on_epoch=lambda _e, _s, state: states.append(state()) or True)
+    trainer.fit(
+        given, epochs=4, seed=1, resume=states[1], on_epoch=lambda _e, _s, state: resumed.append(state()) or True
+    )
+
+    assert max(whole.scores) > 0.6
+    assert states[0]["scaler/scale"] > 1
+    assert all(np.array_equal(states[-1][name], resumed[-1][name]) for name in states[-1])
+
+
+def test_images_that_do_not_fit_give_the_same_training(tmp_path):
+    """Images that are read from a file batch by batch, by another thread, change no weight."""
+    data = make_train_data(60, (12, 10, 3))
+    np.save(tmp_path / "images.npy", data.images)
+    mapped = dataclasses.replace(data, images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+
+    trainer = resnet18.Trainer(mapped)
+    assert trainer._images._tensor is None
+    expected, found = (t.fit(WIDE, epochs=2, seed=2) for t in (resnet18.Trainer(data), trainer))
+
+    assert expected.scores == found.scores
+    assert all(np.array_equal(expected.weights[name], found.weights[name]) for name in expected.weights)
 
 
 def test_attributes_change_the_training_only_where_there_are_any(trainer):
@@ -185,9 +230,9 @@ def test_any_shape_and_number_of_classes(num, shape, num_classes):
 
 def test_momentum_means_what_the_description_says():
     """Momentum is Adam's beta1 and RMSprop's momentum, and NAG is SGD with Nesterov's."""
-    model, device = torch.nn.Linear(2, 2), torch.device("cpu")
+    model, kind = torch.nn.Linear(2, 2), (torch.float32, torch.device("cpu"))
 
-    made = {name: resnet18._optimizer(model, DESCRIBED | {"optimizer": name, "momentum": 0.3}, device).param_groups[0]
+    made = {name: resnet18._optimizer(model, DESCRIBED | {"optimizer": name, "momentum": 0.3}, *kind).param_groups[0]
             for name in ("SGD", "Adam", "RMSprop", "NAG")}  # fmt: skip
 
     assert (0.3, False) == (made["SGD"]["momentum"], made["SGD"]["nesterov"])
