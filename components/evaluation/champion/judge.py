@@ -134,7 +134,8 @@ def judge(
     known = champion.content["data_hash"]
     if known and known != data.info.content_hash:
         notes.append("The champion was trained on other data.")
-    return Judgement(decision=found.decision, reason=" ".join([found.reason, *notes]))
+    reason = " ".join([f"{found.reason}.", *notes]) if notes else found.reason
+    return Judgement(decision=found.decision, reason=reason)
 
 
 def _unseen(
