@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from urllib3.util.ssl_match_hostname import CertificateError as HostnameError
+
 from components.errors import (
     ConfigurationError,
     FashionTuningError,
@@ -145,7 +147,10 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def is_certificate(error: BaseException) -> bool:
     """Return whether the other side's certificate, or the lack of one, is the cause."""
-    return any(isinstance(e, ssl.SSLError) and e.reason in CERTIFICATE_REASONS for e in causes(error))
+    return any(
+        isinstance(e, HostnameError) or (isinstance(e, ssl.SSLError) and e.reason in CERTIFICATE_REASONS)
+        for e in causes(error)
+    )
 
 
 def is_header(error: BaseException) -> bool:

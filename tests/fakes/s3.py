@@ -81,7 +81,7 @@ class FakeS3(FaultyServer):
             method=method,
             base_url=self.url,
             data=body,
-            headers={k: v for k, v in headers.items() if k not in ("expect", "transfer-encoding")},
+            headers={k: v for k, v in headers.items() if k not in ("expect", "host", "transfer-encoding")},
         )
         with self.lock:
             rows, status, answered = run_wsgi_app(self._moto, builder.get_environ(), buffered=True)
