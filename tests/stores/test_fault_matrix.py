@@ -19,7 +19,15 @@ from tests.stores import matrix
 from tests.stores.matrix import OK, OPERATIONS
 
 REAL = {"gs": "TEST_GCS_SERVER", "s3": "TEST_S3_SERVER"}
-SERVERS = ["gs", "s3", *(f"real-{scheme}" for scheme, variable in REAL.items() if os.environ.get(variable))]
+SERVERS = [
+    "gs",
+    "s3",
+    *(
+        pytest.param(f"real-{scheme}", marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+        for scheme, variable in REAL.items()
+        if os.environ.get(variable)
+    ),
+]
 SECONDS = 0.4
 
 
