@@ -28,7 +28,7 @@ def apply_profile(task: PipelineTask, step: str, profile: ClusterProfile) -> Pip
     if profile.is_local:
         return task
     settings = profile.steps[step]
-    task.set_cpu_request(settings.cpu).set_cpu_limit(settings.cpu)
+    task.set_cpu_request(settings.cpu).set_cpu_limit(settings.cpu_limit or settings.cpu)
     task.set_memory_request(settings.memory).set_memory_limit(settings.memory)
     if settings.gpus:
         task.set_accelerator_type(profile.accelerator).set_accelerator_limit(settings.gpus)

@@ -27,7 +27,8 @@ class StepSettings:
     """What one step's pod gets.
 
     Attributes:
-        cpu: Request and limit, Kubernetes quantity ("2", "500m").
+        cpu: Request, and limit where there is no `cpu_limit`, Kubernetes quantity ("2", "500m").
+        cpu_limit: Most that the pod may use while the node has it to spare; "" for what it requests.
         memory: Request and limit, Kubernetes quantity ("4Gi").
         ephemeral_storage: Size limit of the step's writable /tmp, Kubernetes quantity.
         shared_memory: Size of /dev/shm, Kubernetes quantity; "" for the container runtime's 64 MiB.
@@ -36,6 +37,7 @@ class StepSettings:
     """
 
     cpu: str = "1"
+    cpu_limit: str = ""
     memory: str = "2Gi"
     ephemeral_storage: str = "10Gi"
     shared_memory: str = ""
@@ -244,6 +246,8 @@ def _contradictions(profile: ClusterProfile) -> list[str]:
             problems.append(f"steps.{step}.gpus must be 0 without an accelerator; got {settings.gpus}")
         if profile.accelerator and step in GPU_STEPS and not settings.gpus:
             problems.append(f"steps.{step}.gpus must be at least 1 with accelerator {profile.accelerator}; got 0")
+        if settings.cpu_limit and _cpus(settings.cpu_limit) < _cpus(settings.cpu):
+            problems.append(f"steps.{step}.cpu_limit must be at least cpu ({settings.cpu}); got {settings.cpu_limit}")
     longest = max(settings.timeout_seconds for settings in profile.steps.values())
     if profile.retries.number and int(profile.retries.max_duration[:-1]) <= longest:
         problems.append(
@@ -253,3 +257,7 @@ def _contradictions(profile: ClusterProfile) -> list[str]:
     if profile.queue and not profile.accelerator:
         problems.append(f"queue must be empty without an accelerator; got {profile.queue!r}")
     return problems
+
+
+def _cpus(quantity: str) -> float:
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)

@@ -26,6 +26,7 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     "accelerator": (r"([a-z0-9.-]+/[a-z0-9._-]+)?", "a resource name such as nvidia.com/gpu, or empty"),
     "queue": (f"({_NAME})?", "the name of a Kueue local queue, or empty"),
     "cpu": (_CPU, 'a CPU quantity above 0 such as "2" or "500m", in quotes'),
+    "cpu_limit": (f"({_CPU})?", 'a CPU quantity such as "2" or "500m", in quotes, or empty'),
     "memory": (_MEMORY, "a memory quantity above 0 such as 4Gi"),
     "ephemeral_storage": (_MEMORY, "a storage quantity above 0 such as 10Gi"),
     "shared_memory": (f"({_MEMORY})?", "a memory quantity such as 2Gi, or empty"),

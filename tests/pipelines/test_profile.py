@@ -140,6 +140,8 @@ def test_unreadable_yaml_is_a_configuration_error(tmp_path):
         ),
         ({"steps": {"default": {"cpu": 2}}}, 'steps.default.cpu must be a CPU quantity above 0 such as "2" or "500m"'),
         ({"steps": {"default": {"cpu": "0"}}}, "steps.default.cpu must be a CPU quantity above 0"),
+        ({"steps": {"plan": {"cpu_limit": "two"}}}, "steps.plan.cpu_limit must be a CPU quantity"),
+        ({"steps": {"plan": {"cpu": "2", "cpu_limit": "1500m"}}}, "steps.plan.cpu_limit must be at least cpu (2)"),
         ({"steps": {"plan": {"memory": "4GB"}}}, "steps.plan.memory must be a memory quantity above 0 such as 4Gi"),
         ({"steps": {"plan": {"ephemeral_storage": 10}}}, "steps.plan.ephemeral_storage must be a storage quantity"),
         ({"steps": {"plan": {"shared_memory": "2 Gi"}}}, "steps.plan.shared_memory must be a memory quantity"),
