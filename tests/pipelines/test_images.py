@@ -129,9 +129,10 @@ def test_build_passes_version_commit_and_variant(engine):
     result = CliRunner().invoke(images_command, ["build", "keras", "--cpu", "--argument", "A=b"])
 
     call = engine.read_text()
+    version = re.search('^version = "(.+)"$', (images.ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert 0 == result.exit_code, result.output
     assert f"--target keras --tag localhost/fashion-tuning/keras:{COMMIT} -f images/Dockerfile" in call
-    for argument in ("VERSION=0.1.0", f"COMMIT={COMMIT}", "A=b", "KERAS_LOCK=requirements-keras.txt"):
+    for argument in (f"VERSION={version}", f"COMMIT={COMMIT}", "A=b", "KERAS_LOCK=requirements-keras.txt"):
         assert f"--build-arg {argument}" in call
 
 

@@ -76,7 +76,7 @@ def test_run_is_quiet(finished):
 
     assert "KFP" not in ended.stderr + ended.stdout
     assert "search-mlp worker-0 fashion-mnist: finished" in ended.stderr
-    assert "KFP Executor" in (out / "run.log").read_text()
+    assert "Executing task" in (out / "run.log").read_text()
 
 
 def test_run_again_resumes(finished):
