@@ -39,29 +39,29 @@ def short_names(names: Sequence[str], limit: int) -> list[str]:
 @functools.lru_cache(maxsize=32)
 def _short_names(names: tuple[str, ...], limit: int) -> tuple[str, ...]:
     whole = {name: clean(name, _LONGEST) for name in names}
-    shown = {name: text if len(text) <= limit else _shortened(text, limit) for name, text in whole.items()}
-    for same in _alike(shown):
+    short = {name: text if len(text) <= limit else _shortened(text, limit) for name, text in whole.items()}
+    for same in _alike(short):
         letters = enumerate(zip(*(whole[name] for name in same), strict=False))
-        common = next((place for place, found in letters if len(set(found)) > 1), 0)
+        common = next((place for place, characters in letters if len(set(characters)) > 1), 0)
         for name in same:
             if len(whole[name]) > limit:
-                shown[name] = clean("…" + whole[name][max(0, common - limit // 3) :], limit)
-    taken = set(shown.values())
-    for same in _alike(shown):
+                short[name] = clean("…" + whole[name][max(0, common - limit // 3) :], limit)
+    taken = set(short.values())
+    for same in _alike(short):
         for number, name in enumerate(sorted(same)[1:], 2):
-            while (text := f"{shown[name][: limit - 2 - len(str(number))].rstrip('…')}… {number}") in taken:
+            while (text := f"{short[name][: limit - 2 - len(str(number))].rstrip('…')}… {number}") in taken:
                 number += len(same)
             taken.add(text)
-            shown[name] = text
-    return tuple(shown[name] for name in names)
+            short[name] = text
+    return tuple(short[name] for name in names)
 
 
-def _alike(shown: dict[str, str]) -> list[list[str]]:
+def _alike(texts: dict[str, str]) -> list[list[str]]:
     """Return the names that are shown as the same text."""
-    found: dict[str, list[str]] = {}
-    for name, text in shown.items():
-        found.setdefault(text, []).append(name)
-    return [same for same in found.values() if len(same) > 1]
+    groups: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        groups.setdefault(text, []).append(name)
+    return [same for same in groups.values() if len(same) > 1]
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -215,10 +215,10 @@ def _train_default(
 
 def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, saved: Checkpoints | None) -> Replicate:
     """Train one seed, from its newest checkpoint on."""
-    found = saved.latest() if saved is not None else None
+    checkpoint = saved.latest() if saved is not None else None
     resume, earlier = None, 0.0
-    if found is not None:
-        step, resume, meta = found
+    if checkpoint is not None:
+        step, resume, meta = checkpoint
         earlier = float(meta["device_seconds"])
         log.info("replicate %d goes on after epoch %d", seed, step)
     started = saved_at = time.monotonic()

@@ -90,8 +90,8 @@ class _Check:
         for name, component in self.components.items():
             if container := self.executors.get(component.get("executorLabel"), {}).get("container"):
                 interface = [_declared(component), _declared(component, "outputDefinitions")]
-                first, known = seen.setdefault(json.dumps(container, sort_keys=True), (name, interface))
-                if known != interface:
+                first, first_interface = seen.setdefault(json.dumps(container, sort_keys=True), (name, interface))
+                if first_interface != interface:
                     yield f"{name} and {first} run equal containers, but differ in their inputs or outputs"
 
     @staticmethod

@@ -60,11 +60,11 @@ def find_engine(engine: str = "") -> str:
         ConfigurationError: It is not installed.
     """
     wanted = [engine] if engine else ["docker", "podman"]
-    found = [path for candidate in wanted if (path := shutil.which(candidate))]
-    if len(found) > 1 and not _answers(found[0]):
-        return found[1]
-    if found:
-        return found[0]
+    engines = [path for candidate in wanted if (path := shutil.which(candidate))]
+    if len(engines) > 1 and not _answers(engines[0]):
+        return engines[1]
+    if engines:
+        return engines[0]
     raise ConfigurationError(f"a container engine must be installed; got no {' or '.join(wanted)}. Install podman")
 
 

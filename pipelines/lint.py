@@ -31,8 +31,8 @@ def policy_problems(documents: list[Struct], profile: ClusterProfile) -> list[st
     for label, executor in executors.items():
         step = re.sub(r"-\d+$", "", label.removeprefix("exec-"))
         container, pod = executor.get("container", {}), pods.get(label, {})
-        found = [*_container_problems(step, container, profile), *_pod_problems(step, pod, profile)]
-        problems += [f"{label} {problem}" for problem in found]
+        of_step = [*_container_problems(step, container, profile), *_pod_problems(step, pod, profile)]
+        problems += [f"{label} {problem}" for problem in of_step]
     problems += [f"{where} {problem}" for where, problem in _retry_problems(documents[0], profile)]
     return problems
 

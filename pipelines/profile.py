@@ -167,16 +167,16 @@ def load_profile(name_or_path: str) -> ClusterProfile:
     if path.suffix not in (".yaml", ".yml"):
         path = PROFILES_DIR / f"{name_or_path}.yaml"
     if not path.is_file():
-        known = ", ".join([LOCAL, *sorted(file.stem for file in PROFILES_DIR.glob("*.yaml"))])
+        names = ", ".join([LOCAL, *sorted(file.stem for file in PROFILES_DIR.glob("*.yaml"))])
         raise ParameterError(
-            f"cluster profile must be one of {known} or the path of a .yaml file; got {name_or_path!r}."
+            f"cluster profile must be one of {names} or the path of a .yaml file; got {name_or_path!r}."
             f" Copy {PROFILES_DIR.name}/gke.yaml and name the copy"
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        found = " ".join(str(error).split())
-        raise ConfigurationError(f"{path} must be a readable YAML file; got {found}. Repair the file") from error
+        problem = " ".join(str(error).split())
+        raise ConfigurationError(f"{path} must be a readable YAML file; got {problem}. Repair the file") from error
     return parse_profile(path.stem, values, str(path))
 
 

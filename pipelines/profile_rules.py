@@ -82,12 +82,12 @@ def check(
     if not isinstance(values, dict):
         problems.add(f"{where or 'the profile'} must be a mapping; got {values!r}")
         return {}
-    known = [item.name for item in dataclasses.fields(shape) if item.name not in ignored]
+    fields = [item.name for item in dataclasses.fields(shape) if item.name not in ignored]
     checked = {}
     for name, value in values.items():
         label = f"{where}.{name}" if where else str(name)
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, n=1)
             problems.add(f"{label} must be a known field{f' ({near[0]}?)' if near else ''}; got {name!r}")
         elif rule := _broken_rule(name, value, where):
             problems.add(f"{label} must be {rule}; got {value!r}")

@@ -60,7 +60,7 @@ class DatasetInfo:
         path = directory / "dataset.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            attributes = {name: tuple(known) for name, known in values.get("attributes", {}).items()}
+            attributes = {name: tuple(texts) for name, texts in values.get("attributes", {}).items()}
             return cls(**{**values, "classes": tuple(values["classes"]), "attributes": attributes})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} must be written by the ingest step; got {error}. Run ingest again") from error

@@ -20,10 +20,10 @@ def available_bytes(files: tuple[Path, Path, Path] = MEMORY_FILES) -> int:
     """Return how much memory this process may still take: what its control group leaves, or the machine has free."""
     limit, used, machine = (path.read_text(encoding="ascii") if path.exists() else "" for path in files)
     free = machine.partition("MemAvailable:")[2].split()
-    found = [int(free[0]) * 1024] if free else []
+    limits = [int(free[0]) * 1024] if free else []
     if limit.strip().isdigit() and used.strip().isdigit():
-        found.append(int(limit) - int(used))
-    return min(found, default=2**63)
+        limits.append(int(limit) - int(used))
+    return min(limits, default=2**63)
 
 
 class PackedImages:
@@ -96,11 +96,11 @@ class PackedImages:
         return _HEADER_BYTES + row * self._row_bytes
 
     def _read(self, first: int, end: int) -> np.ndarray:
-        found = np.empty((end - first, *self.shape[1:]), np.uint8)
-        view, at = memoryview(found).cast("B"), self._offset(first)
+        rows = np.empty((end - first, *self.shape[1:]), np.uint8)
+        view, at = memoryview(rows).cast("B"), self._offset(first)
         while view:
             num_read = os.preadv(self._fd, [view], at)
             if not num_read:
                 raise StorageError(f"{self._path} must have {self.shape[0]:,} images; got fewer. Check the disk")
             view, at = view[num_read:], at + num_read
-        return found
+        return rows

@@ -49,18 +49,18 @@ def write_report(directory: Path, info: DatasetInfo, findings: Findings, details
 
 
 def _markdown(document: dict[str, Any]) -> str:
-    counts, found = document["counts"], document["report"]
+    counts, numbers = document["counts"], document["report"]
     lines = [
         f"# Ingest of {document['name']}",
         "",
-        f"{found['images']:,} images in {len(document['classes'])} classes from {_code(document['source'])}:"
+        f"{numbers['images']:,} images in {len(document['classes'])} classes from {_code(document['source'])}:"
         f" {counts['train']:,} train, {counts['validation']:,} validation, {counts['test']:,} test."
         f" Content hash {_code(document['content_hash'][:16])}.",
         "",
         "## Found",
         "",
         *_table(
-            ("what", "number"), [(name.replace("_", " "), f"{number:,}") for name, number in found.items() if number]
+            ("what", "number"), [(name.replace("_", " "), f"{number:,}") for name, number in numbers.items() if number]
         ),
     ]
     if document["warnings"]:

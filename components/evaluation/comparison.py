@@ -137,9 +137,9 @@ def macro_f1_difference(
 
     def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
         cells, outcomes = np.unique((labels * num_classes + one) * num_classes + other, return_inverse=True)
-        label, *told = np.unravel_index(cells, (num_classes,) * 3)
+        label, *both_answers = np.unravel_index(cells, (num_classes,) * 3)
         true = indicator(label)
-        counted = [(indicator(label, label == answer), indicator(answer)) for answer in told]
+        counted = [(indicator(label, label == answer), indicator(answer)) for answer in both_answers]
         values = []
         for counts in Outcomes.count(outcomes, groups, len(cells)).resamples(0, F1_RESAMPLES):
             support = counts @ true
@@ -220,8 +220,10 @@ def decide(comparisons: Sequence[Comparison]) -> list[Comparison]:
         winner = None
         if p < SIGNIFICANCE and (low > 0 or high < 0):
             winner = comparison.first if low > 0 else comparison.second
-        known = dataclasses.replace(comparison, corrected_p=p, winner=winner)
-        decided.append(dataclasses.replace(known, verdict=verdict(known, len(comparisons))))
+        corrected_comparison = dataclasses.replace(comparison, corrected_p=p, winner=winner)
+        decided.append(
+            dataclasses.replace(corrected_comparison, verdict=verdict(corrected_comparison, len(comparisons)))
+        )
     return decided
 
 

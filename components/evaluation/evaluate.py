@@ -100,13 +100,13 @@ class Evaluation:
             record = json.loads((directory / EVALUATION_FILE).read_text(encoding="utf-8"))
             with np.load(directory / PREDICTIONS_FILE, allow_pickle=False) as arrays:
                 answers = Answers(**{field.name: arrays[field.name] for field in dataclasses.fields(Answers)})
-                found = {name: arrays[name] for name in ("labels", "groups")}
+                examples = {name: arrays[name] for name in ("labels", "groups")}
             record["dataset"], record["approach"], record["scores"]["accuracy"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{directory} must be an evaluation; got {error}. Run the evaluate step again") from error
         study = directory / STUDY_FILE
         ledger = Ledger.load(study) if study.exists() else None
-        return cls(record=record, answers=answers, ledger=ledger, **found)
+        return cls(record=record, answers=answers, ledger=ledger, **examples)
 
 
 def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path | str) -> Evaluation:
@@ -137,7 +137,7 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
     onnx = OnnxModel(model_dir / "model.onnx")
     kept: list[np.ndarray] | None = [] if len(data.labels) * len(classes) <= MAX_PROBABILITIES else None
     answers = Answers.of(_keeping(onnx.batches(data.images, len(classes)), kept), data.labels)
-    replicates, told = _replicates(model_dir, model, data, answers)
+    replicates, predictions = _replicates(model_dir, model, data, answers)
     record = {
         "schema": 1,
         "dataset": data.info.name,
@@ -146,7 +146,7 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
         "scores": metrics.score(answers, data.labels, classes),
         "accuracy_ci95": list(accuracy_interval(answers.predictions == data.labels, data.groups)),
         "replicates": replicates,
-        "default": _default(model_dir, model, data, told, answers),
+        "default": _default(model_dir, model, data, predictions, answers),
         "latency": {
             "batch_1": onnx.latency(data.images, 1),
             "batch_256": onnx.latency(data.images, 256),
@@ -162,15 +162,15 @@ def evaluate(model_dir: Path | str, test_dir: Path | str, evaluation_dir: Path |
     if (model_dir / STUDY_FILE).exists():
         ledger = Ledger.load(model_dir / STUDY_FILE)
         shutil.copyfile(model_dir / STUDY_FILE, evaluation_dir / STUDY_FILE)
-    found = Evaluation(
+    evaluation = Evaluation(
         record=record,
         answers=answers,
         labels=data.labels,
         groups=data.groups,
         ledger=ledger,
     )
-    found.save(evaluation_dir, None if kept is None else np.concatenate(kept))
-    return found
+    evaluation.save(evaluation_dir, None if kept is None else np.concatenate(kept))
+    return evaluation
 
 
 def _keeping(batches: Iterable[np.ndarray], kept: list[np.ndarray] | None) -> Iterator[np.ndarray]:
@@ -200,13 +200,13 @@ def _replicates(
     One of them is `model.onnx` itself, whose `answers` are known.
     """
     described = {int(row["seed"]): row for row in model.get("replicates", ()) if "seed" in row}
-    chosen, rows, told = (model_dir / "model.onnx").read_bytes(), [], {}
+    chosen, rows, predictions = (model_dir / "model.onnx").read_bytes(), [], {}
     for path in sorted((model_dir / "replicates").glob("*.onnx"), key=lambda p: int(p.stem)):
         seed = int(path.stem)
-        told[seed] = answers.predictions if path.read_bytes() == chosen else _predictions(path, data)
-        known = {"validation_accuracy": described.get(seed, {}).get("validation_accuracy")}
-        rows.append({"seed": seed, **_accuracies(told[seed], data), **known})
-    return rows, told
+        predictions[seed] = answers.predictions if path.read_bytes() == chosen else _predictions(path, data)
+        described_score = {"validation_accuracy": described.get(seed, {}).get("validation_accuracy")}
+        rows.append({"seed": seed, **_accuracies(predictions[seed], data), **described_score})
+    return rows, predictions
 
 
 def _predictions(path: Path, data: TestData) -> np.ndarray:
@@ -223,7 +223,7 @@ def _accuracies(predictions: np.ndarray, data: TestData) -> dict[str, float]:
 
 
 def _default(
-    model_dir: Path, model: dict[str, Any], data: TestData, told: dict[int, np.ndarray], answers: Answers
+    model_dir: Path, model: dict[str, Any], data: TestData, winner_predictions: dict[int, np.ndarray], answers: Answers
 ) -> dict[str, Any] | None:
     """Score the space's default configuration beside the winner's first replicate: one seed each, none of them chosen.
 
@@ -236,7 +236,9 @@ def _default(
     if described is None or not path.exists():
         return described
     predictions = _predictions(path, data)
-    first = next((told[seed] for seed in model.get("seeds", ()) if seed in told), answers.predictions)
+    first = next(
+        (winner_predictions[seed] for seed in model.get("seeds", ()) if seed in winner_predictions), answers.predictions
+    )
     right, winner = predictions == data.labels, first == data.labels
     return {
         **described,

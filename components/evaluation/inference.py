@@ -79,13 +79,13 @@ class OnnxModel:
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:
-            (found,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(images)})
+            (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(images)})
         except _REFUSED as error:
             raise DataError(
                 f"{self.path} must take images of shape {images.shape[1:]}; got {error}."
                 " Evaluate it on the data it was trained for"
             ) from error
-        return found.astype(np.float32, copy=False)
+        return probabilities.astype(np.float32, copy=False)
 
     def latency(self, images: np.ndarray, batch_size: int, max_seconds: float = 2.0) -> dict[str, float]:
         """Time calls of one batch size.

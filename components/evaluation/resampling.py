@@ -55,7 +55,7 @@ class Outcomes:
         for group, outcome in zip(inverse[~alone].tolist(), outcomes[~alone].tolist(), strict=True):
             together.setdefault(group, Counter())[-outcome] += 1
         # Kinds in the order of their rows, so that the same examples give the same draws.
-        shared = Counter(tuple(sorted(found.items(), reverse=True)) for found in together.values())
+        shared = Counter(tuple(sorted(outcome_counts.items(), reverse=True)) for outcome_counts in together.values())
         return cls._of([*kinds.items(), *sorted(shared.items())], num_outcomes)
 
     @classmethod

@@ -23,13 +23,13 @@ def paths(*collected: Iterable[Any]) -> list[Path]:
 
     The back end hands over a flat list, the local runner one list per enclosing loop.
     """
-    found: list[Path] = []
+    local_paths: list[Path] = []
     for entry in collected:
         if hasattr(entry, "path"):
-            found.append(Path(entry.path))
+            local_paths.append(Path(entry.path))
         else:
-            found += paths(*entry)
-    return found
+            local_paths += paths(*entry)
+    return local_paths
 
 
 def report_step(

@@ -74,10 +74,10 @@ def collect(evaluation_dirs: list[Path], ingest_report_dirs: list[Path], test_di
     Raises:
         DataError: An evaluation cannot be read, or two were scored on different images.
     """
-    found: dict[str, DatasetResults] = {}
+    results: dict[str, DatasetResults] = {}
 
     def of(name: str) -> DatasetResults:
-        return found.setdefault(name, DatasetResults(name=name))
+        return results.setdefault(name, DatasetResults(name=name))
 
     for directory in ingest_report_dirs:
         document = _read_json(Path(directory) / "ingest_report.json")
@@ -89,14 +89,14 @@ def collect(evaluation_dirs: list[Path], ingest_report_dirs: list[Path], test_di
         if (directory / EVALUATION_FILE).exists():
             evaluation = Evaluation.load(directory)
             of(evaluation.dataset).evaluations[evaluation.approach] = evaluation
-    for result in found.values():
+    for result in results.values():
         absent = [a for a in APPROACHES if a not in result.evaluations]
         result.missing = dict.fromkeys(absent, "no trial of its search gave a model that could be evaluated")
-    both = [r for r in found.values() if len(r.evaluations) >= 2]
+    both = [r for r in results.values() if len(r.evaluations) >= 2]
     compared = [compare(*_two_best(r.evaluations)) for r in both]
     for result, comparison in zip(both, decide(compared), strict=True):
         result.comparison = comparison
-    return [found[name] for name in sorted(found)]
+    return [results[name] for name in sorted(results)]
 
 
 def summarise(results: list[DatasetResults], parameters: dict[str, Any]) -> dict[str, Any]:

@@ -65,11 +65,11 @@ def scalars(evaluation: Evaluation) -> dict[str, float]:
         "log_loss",
         "calibration_error",
     )
-    found = {name: record["scores"][name] for name in names}
-    found |= dict(zip(("accuracy_ci95_low", "accuracy_ci95_high"), record["accuracy_ci95"], strict=True))
-    found |= {f"latency_{batch}_ms": record["latency"][batch]["median_ms"] for batch in ("batch_1", "batch_256")}
-    found |= {"model_bytes": record["model_bytes"], "test_examples": record["scores"]["num_examples"]}
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+    values = {name: record["scores"][name] for name in names}
+    values |= dict(zip(("accuracy_ci95_low", "accuracy_ci95_high"), record["accuracy_ci95"], strict=True))
+    values |= {f"latency_{batch}_ms": record["latency"][batch]["median_ms"] for batch in ("batch_1", "batch_256")}
+    values |= {"model_bytes": record["model_bytes"], "test_examples": record["scores"]["num_examples"]}
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
 def readable_confusion(
@@ -95,6 +95,6 @@ def readable_confusion(
 
 def _matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[list[int]]:
     matrix = np.zeros((num_classes, num_classes), np.int64)
-    true, told, counts = confusion_counts(labels, predictions, num_classes).T
-    matrix[true, told] = counts
+    true, predicted, counts = confusion_counts(labels, predictions, num_classes).T
+    matrix[true, predicted] = counts
     return matrix.tolist()

@@ -37,20 +37,20 @@ def figures(ledger: Ledger) -> dict[str, Figure]:
         `convergence` from one scored trial on; `evaluations` (which values were tried, in which order), `objective`
         (partial dependence of the error on one and two parameters) and `importance` from `MIN_TRIALS` on.
     """
-    found = {}
+    drawings = {}
     if any(is_scored(t) for t in ledger.trials):
-        found["convergence"] = convergence({ledger.name: ledger})
+        drawings["convergence"] = convergence({ledger.name: ledger})
     result = as_result(ledger)
     if result is not None:
         names = [p.name for p in space_of(ledger).parameters]
         shares = importance(ledger)
-        shown = list(shares)[:MAX_DIMENSIONS] or names[:MAX_DIMENSIONS]
-        if len(shown) > 1:
-            found["objective"] = _objective(result, shown)
-            found["evaluations"] = _evaluations(result, shown)
+        plotted = list(shares)[:MAX_DIMENSIONS] or names[:MAX_DIMENSIONS]
+        if len(plotted) > 1:
+            drawings["objective"] = _objective(result, plotted)
+            drawings["evaluations"] = _evaluations(result, plotted)
         if shares:
-            found["importance"] = _importance(shares)
-    return found
+            drawings["importance"] = _importance(shares)
+    return drawings
 
 
 def convergence(ledgers: dict[str, Ledger]) -> Figure:
@@ -136,19 +136,19 @@ def _coordinate(p: Parameter, value):
     return str(value) if p.choices else value
 
 
-def _objective(result: OptimizeResult, shown: list[str]) -> Figure:
-    figure, axes = _new_figure(2.2 * len(shown), 2.2 * len(shown))
+def _objective(result: OptimizeResult, names: list[str]) -> Figure:
+    figure, axes = _new_figure(2.2 * len(names), 2.2 * len(names))
     with _quietly():
         plot_objective(
-            result, n_points=_POINTS, n_samples=_SAMPLES, plot_dims=shown, ax=axes, levels=8, show_points=True
+            result, n_points=_POINTS, n_samples=_SAMPLES, plot_dims=names, ax=axes, levels=8, show_points=True
         )
     return _finished(figure, "Dependence of the validation error")
 
 
-def _evaluations(result: OptimizeResult, shown: list[str]) -> Figure:
-    figure, axes = _new_figure(2.2 * len(shown), 2.2 * len(shown))
+def _evaluations(result: OptimizeResult, names: list[str]) -> Figure:
+    figure, axes = _new_figure(2.2 * len(names), 2.2 * len(names))
     with _quietly():
-        plot_evaluations(result, bins=12, plot_dims=shown, ax=axes)
+        plot_evaluations(result, bins=12, plot_dims=names, ax=axes)
     return _finished(figure, "Values tried, from first (dark) to last (bright)")
 
 

@@ -50,14 +50,14 @@ class Progress:
 
 def best_so_far(ledger: Ledger) -> list[Progress]:
     """Return the course of the study; it begins with the first scored trial, and failed ones cost time as well."""
-    found, seconds, best = [], 0.0, -math.inf
+    course, seconds, best = [], 0.0, -math.inf
     for trial in sorted(ledger.trials, key=lambda t: t.number):
         seconds += trial.device_seconds
         if is_scored(trial):
             best = max(best, trial.accuracy)
         if trial.is_finished and best > -math.inf:
-            found.append(Progress(trial.number, seconds, best))
-    return found
+            course.append(Progress(trial.number, seconds, best))
+    return course
 
 
 def hyperparameter_names(ledger: Ledger) -> list[str]:

@@ -96,7 +96,7 @@ def _earlier(store: Store, approach: str, dataset: str, exclude: str) -> Iterabl
             return None
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return [found for found in pool.map(read, [name for name in names if name != exclude]) if found is not None]
+        return [ledger for ledger in pool.map(read, [name for name in names if name != exclude]) if ledger is not None]
 
 
 def _renamed(trial: Trial, ledger: Ledger) -> Trial:
@@ -108,26 +108,26 @@ def _rank(trial: Trial) -> tuple:
     return (trial.score is None, -(trial.score or 0.0), trial.reused_from, trial.number)
 
 
-def _thinned(told: list[Trial]) -> list[Trial]:
+def _thinned(trials: list[Trial]) -> list[Trial]:
     """At most `MAX_TOLD` trials: the better half of the places for the best, the others spread over the rest."""
-    told = sorted(told, key=_rank)
-    if len(told) <= MAX_TOLD:
-        return told
+    trials = sorted(trials, key=_rank)
+    if len(trials) <= MAX_TOLD:
+        return trials
     num_best = MAX_TOLD // 2
-    rest = told[num_best:]
+    rest = trials[num_best:]
     step = len(rest) / (MAX_TOLD - num_best)
-    return told[:num_best] + [rest[int(i * step)] for i in range(MAX_TOLD - num_best)]
+    return trials[:num_best] + [rest[int(i * step)] for i in range(MAX_TOLD - num_best)]
 
 
 def _distinct(
     candidates: list[tuple[Trial, str]], space: Space
 ) -> tuple[tuple[dict[str, Value], ...], tuple[str, ...]]:
     """The first `MAX_SEEDS` different settings, moved into the space, and where they come from."""
-    found: dict[tuple, tuple[dict[str, Value], str]] = {}
+    settings: dict[tuple, tuple[dict[str, Value], str]] = {}
     for trial, origin in candidates:
         values = _moved(trial.hyperparameters, space)
-        found.setdefault(space.key(values), (values, origin))
-    kept = list(found.values())[:MAX_SEEDS]
+        settings.setdefault(space.key(values), (values, origin))
+    kept = list(settings.values())[:MAX_SEEDS]
     return tuple(values for values, _ in kept), tuple(origin for _, origin in kept)
 
 

@@ -34,8 +34,10 @@ def open_store(uri: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> Store
         return LocalStore(unquote(urlsplit(uri).path) if separator else os.path.expanduser(rest))  # noqa: PTH111 - keeps an unknown ~name
     bucket, _, prefix = rest.partition("/")
     if scheme not in ("gs", "s3") or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
-        shown = re.sub(r"//[^/@]*@", "//***@", uri)
-        raise ParameterError(f"store must be gs://bucket/prefix, s3://bucket/prefix or a directory; got {shown!r}")
+        display_uri = re.sub(r"//[^/@]*@", "//***@", uri)
+        raise ParameterError(
+            f"store must be gs://bucket/prefix, s3://bucket/prefix or a directory; got {display_uri!r}"
+        )
     prefix = "/".join(part for part in prefix.split("/") if part)
     if scheme == "gs":
         from components.stores.gcs import GcsStore

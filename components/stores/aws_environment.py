@@ -46,7 +46,7 @@ def check_endpoint(name: str, value: str) -> None:
     except ValueError:
         usable = False
     if not usable or "@" in value:
-        shown = "one with a user or password" if "@" in value else repr(value)
+        display_value = "one with a user or password" if "@" in value else repr(value)
         raise ConfigurationError(
-            f"{name} must be a URL such as https://store.example.com:8333; got {shown}. Correct it"
+            f"{name} must be a URL such as https://store.example.com:8333; got {display_value}. Correct it"
         )

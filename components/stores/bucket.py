@@ -100,8 +100,8 @@ class BucketStore(abc.ABC):
             except Exception as error:
                 if self._failure(error, "creating") is not Failure.CHANGED:
                     raise
-                found = self._find(name, left)
-                if found is None:
+                entry = self._find(name, left)
+                if entry is None:
                     clashes += 1
                     if clashes >= CLASHES:
                         raise StorageError(
@@ -109,10 +109,10 @@ class BucketStore(abc.ABC):
                             f" object: {self._said(error)}. Check the bucket's policies"
                         ) from error
                     raise VanishedError(f"{name} was in the way and is gone") from error
-                if found.nonce == nonce and not self._is_whole(found.stat, data):
+                if entry.nonce == nonce and not self._is_whole(entry.stat, data):
                     self._remove(name, left)
                     raise CorruptedError(f"{name} arrived damaged in the bucket") from error
-                return found.nonce == nonce
+                return entry.nonce == nonce
             return True
 
         return self._run("creating", key, call)
@@ -130,10 +130,10 @@ class BucketStore(abc.ABC):
         """Return size, version and digests of an object."""
 
         def call(left: float) -> Stat:
-            found = self._find(self._name(key), left)
-            if found is None:
+            entry = self._find(self._name(key), left)
+            if entry is None:
                 raise ObjectNotFoundError(f"{self.uri}/{key}")
-            return found.stat
+            return entry.stat
 
         return self._run("looking up", key, call)
 
@@ -156,14 +156,14 @@ class BucketStore(abc.ABC):
         start = f"{self._prefix}/" if self._prefix else ""
 
         def call(left: float) -> dict[str, Stat]:
-            found: dict[str, Stat] = {}
+            stats: dict[str, Stat] = {}
             for name, stat in self._entries(start + prefix, left):
                 if name.endswith("/"):  # stands for a folder
                     continue
-                if most is not None and len(found) >= most:
+                if most is not None and len(stats) >= most:
                     break
-                found[name[len(start) :]] = stat
-            return found
+                stats[name[len(start) :]] = stat
+            return stats
 
         return self._run("listing", prefix, call)
 

@@ -91,10 +91,10 @@ class LocalStore:
             with self._failing("read", path), path.open("rb") as stream:
                 stream.seek(start)
                 data = stream.read(end - start)
-                found = _stat(os.fstat(stream.fileno())).version
+                version_read = _stat(os.fstat(stream.fileno())).version
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            found = ""
-        if found != version:
+            version_read = ""
+        if version_read != version:
             raise TryAgainError(
                 f"{self.uri}/{key} must stay as it is while it is read; it was replaced or removed. Run again"
             )
@@ -102,22 +102,22 @@ class LocalStore:
 
     def stats(self, prefix: str = "", *, most: int | None = None) -> dict[str, Stat]:
         """Return what `list` and `stat` together tell, for at most so many keys."""
-        found: dict[str, Stat] = {}
+        stats: dict[str, Stat] = {}
         for key in self.list(prefix)[:most]:
             try:
-                found[key] = self.stat(key)
+                stats[key] = self.stat(key)
             except ObjectNotFoundError:  # removed meanwhile
                 continue
-        return found
+        return stats
 
     def list(self, prefix: str = "") -> list[str]:
         """Return all keys that start with the prefix, sorted."""
         start = self.directory / prefix.rpartition("/")[0]
         skip = len(str(self.directory)) + 1
-        found = []
+        keys = []
         for directory, _, names in os.walk(start, onerror=self._walk_failed):
-            found += [f"{directory}/{name}"[skip:] for name in names if not name.startswith(TEMPORARY)]
-        return sorted(key for key in found if key.startswith(prefix))
+            keys += [f"{directory}/{name}"[skip:] for name in names if not name.startswith(TEMPORARY)]
+        return sorted(key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
         """Remove an object and the directories it leaves empty."""

@@ -52,8 +52,8 @@ def pushed_image(full_name: str) -> tuple[str, str]:
     command = [find_engine(), "image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', full_name]
     result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - no shell
     for line in result.stdout.splitlines():
-        known, _, digest = line.partition("@")
-        if known == name and re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        pushed_name, _, digest = line.partition("@")
+        if pushed_name == name and re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             return name, digest
     raise ConfigurationError(
         f"{full_name} must have been pushed from this machine; got no digest. Run `make push` first"

@@ -130,8 +130,10 @@ def run_engine(arguments: list[str], engine: str = "") -> None:
 def _checked(command: list[str], text: str | None = None) -> None:
     result = subprocess.run(command, cwd=ROOT, check=False, input=text, text=True)  # noqa: S603 - fixed programs
     if result.returncode:
-        shown = " ".join([Path(command[0]).name, *command[1:3]])
-        raise UnavailableError(f"{shown} must succeed; got exit status {result.returncode}. Its output is above")
+        display_command = " ".join([Path(command[0]).name, *command[1:3]])
+        raise UnavailableError(
+            f"{display_command} must succeed; got exit status {result.returncode}. Its output is above"
+        )
 
 
 def _pyproject() -> dict:

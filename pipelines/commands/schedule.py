@@ -119,19 +119,19 @@ def show_command(
             api=profile.api, namespace=profile.namespace, way=way, context=context, installation=installation
         ) as api,
     ):
-        shown = [describe(api, recurring, zone) for recurring in find_schedules(api, name)]
+        schedules = [describe(api, recurring, zone) for recurring in find_schedules(api, name)]
     if as_json:
-        click.echo(json.dumps(shown, indent=1))
+        click.echo(json.dumps(schedules, indent=1))
         return
-    if not shown:
+    if not schedules:
         click.echo(f"there is no recurring run {name}")
-    for entry in shown:
+    for entry in schedules:
         for key, value in entry.items():
             if key == "reach" and not value:
                 continue
             click.echo(f"{key:<12} {value if not isinstance(value, list) else ', '.join(value) or 'none'}")
-    if len(shown) > 1:
-        click.echo(f"{len(shown)} recurring runs have this name; `schedule --cron` leaves one")
+    if len(schedules) > 1:
+        click.echo(f"{len(schedules)} recurring runs have this name; `schedule --cron` leaves one")
 
 
 def _wanted(

@@ -98,8 +98,8 @@ def find_ledger(study: str, study_root: str = "") -> Ledger:
         there = sorted({key.rpartition("/")[0] for key in root.list() if key.rpartition("/")[2] == SPEC})
         if study in there:
             raise
-        known = f"there are {', '.join(there[:20])}" if there else "there is none"
-        raise DataError(f"study {study!r} must exist under {root.uri}; {known}. Name one of them") from error
+        existing = f"there are {', '.join(there[:20])}" if there else "there is none"
+        raise DataError(f"study {study!r} must exist under {root.uri}; {existing}. Name one of them") from error
 
 
 def _head(ledger: Ledger) -> list[str]:

@@ -69,7 +69,7 @@ def submit_command(
     require_cluster(profile)
     parameters = checked_parameters(profile, preset, settings, datasets)
     check_size(parameters)
-    shown = shown_parameters(parameters)
+    display_parameters = shown_parameters(parameters)
     console = Console(stderr=True, highlight=False)
 
     def say(text: str) -> None:
@@ -88,7 +88,9 @@ def submit_command(
         run = None if again else earlier_run(api, published.experiment_id, run_name, say, once=bool(name))
         if dry_run:
             say(f"run {run_name}: {'is there already and would be found' if run else 'would be started'}")
-            click.echo(json.dumps({"run": run_name, "version": published.version, "parameters": shown}, indent=1))
+            click.echo(
+                json.dumps({"run": run_name, "version": published.version, "parameters": display_parameters}, indent=1)
+            )
             return
         if run:
             say(f"run {run_name}: is there already, {state_of(run)}")
@@ -119,7 +121,7 @@ def submit_command(
             "link": link,
             "reach": api.reach,
             "version": published.version,
-            "parameters": shown,
+            "parameters": display_parameters,
             "summary": summary,
         }
         if as_json:

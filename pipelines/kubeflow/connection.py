@@ -171,11 +171,11 @@ class Connection:
             try:
                 return make()
             except (ConflictError, UnavailableError, TryAgainError) as error:
-                found = None
+                existing = None
                 for look in range(3 if isinstance(error, UnansweredError) else 1):
                     time.sleep(BACKOFF_SECONDS * 2 ** (attempt + look))
-                    if found := find():
-                        return found
+                    if existing := find():
+                        return existing
                 if isinstance(error, UnansweredError):
                     raise TryAgainError(
                         f"'{what}' got no answer, and nothing has appeared yet: {error}. Run the same command again; it goes on"
@@ -186,14 +186,14 @@ class Connection:
 
     def pages(self, what: str, function: Callable[..., Any], rows: str, **arguments: Any) -> list[Any]:
         """Return the rows of all pages of a listing."""
-        found: list[Any] = []
+        items: list[Any] = []
         token = ""
         while True:
             page = self.call(what, function, page_size=100, page_token=token, **arguments)
-            found += getattr(page, rows) or []
+            items += getattr(page, rows) or []
             token = page.next_page_token or ""
             if not token:
-                return found
+                return items
 
     def link(self, kind: str, resource_id: str) -> str:
         """Return the page of a run, recurring run or pipeline in the Kubeflow UI; see `reach`."""
@@ -304,8 +304,8 @@ def _open(endpoint: str, way: str, forward: PortForward | None) -> Connection:
     host = address.hostname or ""
     configuration = kfp_server_api.Configuration(host=endpoint)
     cookie = authenticate(configuration, way)
-    known = bool(cookie or configuration.refresh_api_key_hook)
-    if known and address.scheme == "http" and way != "in-cluster" and not _is_loopback(host):
+    is_signed_in = bool(cookie or configuration.refresh_api_key_hook)
+    if is_signed_in and address.scheme == "http" and way != "in-cluster" and not _is_loopback(host):
         raise ConfigurationError(f"the API's URL must be https where credentials are sent; got {endpoint}. Correct it")
     proxy = getproxies().get(address.scheme)
     if proxy and not _is_loopback(host) and not proxy_bypass(host):

@@ -140,10 +140,10 @@ class Cron:
             ):
                 raise ParameterError(f"--cron @every must have a duration from 1s to 5 years such as 12h; got {text!r}")
             return cls(text, every=timedelta(seconds=seconds))
-        known = [*DESCRIPTORS, "@every"]
-        near = difflib.get_close_matches(text, known, n=1)
+        descriptors = [*DESCRIPTORS, "@every"]
+        near = difflib.get_close_matches(text, descriptors, n=1)
         hint = f"Did you mean {near[0]}?" if near else "Correct it"
-        raise ParameterError(f"--cron descriptor must be one of {', '.join(known)}; got {text!r}. {hint}")
+        raise ParameterError(f"--cron descriptor must be one of {', '.join(descriptors)}; got {text!r}. {hint}")
 
     def firings(self, after: datetime, zone: tzinfo) -> Iterator[datetime]:
         """Yield the times it fires at, in the zone, as the controller computes them.
@@ -154,11 +154,11 @@ class Cron:
         """
         now = after.astimezone(UTC).replace(microsecond=0)
         while True:
-            found = now + self.every if self.every else self._next(now, zone)
-            if found is None:
+            firing = now + self.every if self.every else self._next(now, zone)
+            if firing is None:
                 return
-            yield found.astimezone(zone)
-            now = found
+            yield firing.astimezone(zone)
+            now = firing
 
     def next_times(self, after: datetime, zone: tzinfo, count: int = 3) -> list[datetime]:
         """Return the first firings after a time."""

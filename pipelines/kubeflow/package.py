@@ -66,7 +66,7 @@ def read_package(path: Path) -> Package:
 
 
 def _steps(spec: dict[str, Any]) -> tuple[str, ...]:
-    found: list[str] = []
+    steps: list[str] = []
 
     def visit(component: dict[str, Any]) -> None:
         tasks = component["dag"]["tasks"]
@@ -75,8 +75,8 @@ def _steps(spec: dict[str, Any]) -> tuple[str, ...]:
             inner = spec["components"][tasks[name]["componentRef"]["name"]]
             if "dag" in inner:
                 visit(inner)
-            elif name not in found:
-                found.append(name)
+            elif name not in steps:
+                steps.append(name)
 
     visit(spec["root"])
-    return tuple(found)
+    return tuple(steps)

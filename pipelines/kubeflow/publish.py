@@ -106,9 +106,9 @@ def find_experiment(connection: Connection, name: str) -> Any | None:
 
 
 def _ensure_pipeline(connection: Connection, say: Callable[[str], None], *, dry_run: bool) -> str:
-    found = find_pipeline(connection)
-    state = "exists" if found else WOULD if dry_run else "created"
-    if not found and not dry_run:
+    pipeline = find_pipeline(connection)
+    state = "exists" if pipeline else WOULD if dry_run else "created"
+    if not pipeline and not dry_run:
         api = connection.client
         # An empty pipeline first: an upload that makes pipeline and version at once names the version after the pipeline.
         body = api.api_models.V2beta1Pipeline(
@@ -116,7 +116,7 @@ def _ensure_pipeline(connection: Connection, say: Callable[[str], None], *, dry_
             description="Is a tuned MLP enough, or does a tuned ResNet18 earn its GPU hours?",
             namespace=connection.namespace or None,
         )
-        found = connection.create(
+        pipeline = connection.create(
             "create the pipeline",
             lambda: connection.call(
                 "create the pipeline", api.pipelines.pipeline_service_create_pipeline, pipeline=body
@@ -124,7 +124,7 @@ def _ensure_pipeline(connection: Connection, say: Callable[[str], None], *, dry_
             lambda: find_pipeline(connection),
         )
     say(f"pipeline {PIPELINE_NAME}: {state}")
-    return found.pipeline_id if found else ""
+    return pipeline.pipeline_id if pipeline else ""
 
 
 def _find_version(connection: Connection, pipeline_id: str, name: str) -> Any | None:
@@ -143,12 +143,12 @@ def _ensure_version(
 ) -> tuple[str, str]:
     # One commit can give several contents, one per cluster profile or uncommitted change: these get the digest as well.
     for name in (package.version, f"{package.version}-{package.digest[:8]}"):
-        found = _find_version(connection, pipeline_id, name) if pipeline_id else None
-        if found is None or package.digest in (found.description or ""):
+        version = _find_version(connection, pipeline_id, name) if pipeline_id else None
+        if version is None or package.digest in (version.description or ""):
             break
-    if found is not None:
+    if version is not None:
         say(f"version {name}: exists")
-        return found.pipeline_version_id, name
+        return version.pipeline_version_id, name
     if dry_run:
         say(f"version {name}: {WOULD}")
         return "", name
@@ -170,17 +170,17 @@ def _ensure_version(
 
 
 def _ensure_experiment(connection: Connection, name: str, say: Callable[[str], None], *, dry_run: bool) -> str:
-    found = find_experiment(connection, name)
-    if found and is_archived(found):
+    experiment = find_experiment(connection, name)
+    if experiment and is_archived(experiment):
         raise ConfigurationError(
             f"experiment {name} must not be archived; got one that is. Restore it in the UI, or name another one in the"
             " cluster profile"
         )
-    state = "exists" if found else WOULD if dry_run else "created"
-    if not found and not dry_run:
+    state = "exists" if experiment else WOULD if dry_run else "created"
+    if not experiment and not dry_run:
         api = connection.client
         body = api.api_models.V2beta1Experiment(display_name=name, namespace=connection.namespace or None)
-        found = connection.create(
+        experiment = connection.create(
             "create the experiment",
             lambda: connection.call(
                 "create the experiment", api.experiments.experiment_service_create_experiment, experiment=body
@@ -188,7 +188,7 @@ def _ensure_experiment(connection: Connection, name: str, say: Callable[[str], N
             lambda: find_experiment(connection, name),
         )
     say(f"experiment {name}: {state}")
-    return found.experiment_id if found else ""
+    return experiment.experiment_id if experiment else ""
 
 
 def runtime_config(models: Any, parameters: dict[str, Any], profile: ClusterProfile) -> Any:

@@ -134,11 +134,11 @@ def remove_all(api: Connection, name: str, say: Callable[[str], None], *, force:
 def describe(api: Connection, recurring: Any, zone: ZoneInfo) -> dict[str, Any]:
     """Return what `schedule show` shows of one recurring run."""
     reference = recurring.pipeline_version_reference
-    known = versions(api, reference.pipeline_id) if reference else []
-    names = {version.pipeline_version_id: version.display_name for version in known}
+    all_versions = versions(api, reference.pipeline_id) if reference else []
+    names = {version.pipeline_version_id: version.display_name for version in all_versions}
     version = names.get(reference.pipeline_version_id, "deleted") if reference else "its own copy"
-    if known and version != known[-1].display_name:
-        version += f", not the newest, {known[-1].display_name}"
+    if all_versions and version != all_versions[-1].display_name:
+        version += f", not the newest, {all_versions[-1].display_name}"
     schedule = recurring.trigger.cron_schedule if recurring.trigger else None
     times: list[str] = []
     if schedule and recurring.status == "ENABLED":
@@ -159,7 +159,7 @@ def describe(api: Connection, recurring: Any, zone: ZoneInfo) -> dict[str, Any]:
     }
 
 
-def _create(api: Connection, wanted: Wanted, known: set[str]) -> Any:
+def _create(api: Connection, wanted: Wanted, earlier_ids: set[str]) -> Any:
     models = api.client.api_models
     body = models.V2beta1RecurringRun(
         display_name=wanted.name,
@@ -179,7 +179,7 @@ def _create(api: Connection, wanted: Wanted, known: set[str]) -> Any:
     return api.create(
         "create the recurring run",
         lambda: api.call("create the recurring run", create, recurring_run=body),
-        lambda: next((r for r in find_schedules(api, wanted.name) if r.recurring_run_id not in known), None),
+        lambda: next((r for r in find_schedules(api, wanted.name) if r.recurring_run_id not in earlier_ids), None),
     )
 
 
@@ -202,9 +202,9 @@ def _enable(api: Connection, recurring: Any) -> None:
     enable = api.client.recurring_runs.recurring_run_service_enable_recurring_run
 
     def enabled() -> Any | None:
-        shown = find_schedules(api, recurring.display_name)
+        schedules = find_schedules(api, recurring.display_name)
         return next(
-            (r for r in shown if r.recurring_run_id == recurring.recurring_run_id and r.status == "ENABLED"), None
+            (r for r in schedules if r.recurring_run_id == recurring.recurring_run_id and r.status == "ENABLED"), None
         )
 
     def send() -> bool:

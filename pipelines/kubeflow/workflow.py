@@ -72,25 +72,25 @@ class Workflow:
 
     def step_states(self, steps: Sequence[str]) -> dict[str, Counter[str]]:
         """Return how many tasks of each step are in which state; those that have not begun are not there."""
-        found: dict[str, Counter[str]] = {}
+        states: dict[str, Counter[str]] = {}
         for node in self._nodes.values():
             if node.get("displayName") in steps:  # an attempt of it has its number behind the name
                 phase = node.get("phase") or ""
-                found.setdefault(node["displayName"], Counter())[_STATES.get(phase, phase.lower())] += 1
-        return found
+                states.setdefault(node["displayName"], Counter())[_STATES.get(phase, phase.lower())] += 1
+        return states
 
     def failed_pods(self) -> list[dict[str, Any]]:
         """Return the pods that made the run fail, oldest first: not those whose step a later attempt saved."""
         attempts = {
             child: node for node in self._nodes.values() if node.get("type") == "Retry" for child in _children(node)
         }
-        found = []
+        pods = []
         for key, node in self._nodes.items():
             retry = attempts.get(key)
             saved = retry is not None and (retry.get("phase") not in _BAD or _children(retry)[-1] != key)
             if node.get("type") == "Pod" and node.get("phase") in _BAD and not saved:
-                found.append(node)
-        return sorted(found, key=lambda node: node.get("finishedAt") or "")
+                pods.append(node)
+        return sorted(pods, key=lambda node: node.get("finishedAt") or "")
 
     def step_of(self, node: dict[str, Any]) -> str:
         """Return the step that a pod works for, or a driver's own name."""
@@ -123,10 +123,12 @@ class WorkflowReader:
         arguments = ("argoproj.io", "v1alpha1", self._namespace, "workflows")
         try:
             listing = client.CustomObjectsApi(self._api).list_namespaced_custom_object
-            found = listing(*arguments, label_selector=f"pipeline/runid={run_id}", _request_timeout=TIMEOUT)["items"]
-            if not found:
+            workflows = listing(*arguments, label_selector=f"pipeline/runid={run_id}", _request_timeout=TIMEOUT)[
+                "items"
+            ]
+            if not workflows:
                 raise UnreadableError(f"there is no workflow of the run in namespace {self._namespace}")
-            return Workflow(found[0])
+            return Workflow(workflows[0])
         except ConfigurationError as error:
             raise UnreadableError("no kubeconfig names the cluster") from error
         except client.ApiException as error:

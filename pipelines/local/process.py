@@ -59,12 +59,12 @@ def _end_with(parent: int, *, containers: bool) -> None:
 
 def _steps() -> list[int]:
     """Return the other processes of this process group."""
-    group, found = os.getpgrp(), []
+    group, steps = os.getpgrp(), []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(ProcessLookupError, ValueError):
             if os.getpgid(int(entry.name)) == group and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-    return found
+                steps.append(int(entry.name))
+    return steps
 
 
 if __name__ == "__main__":

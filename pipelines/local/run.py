@@ -100,8 +100,8 @@ def _run_id(first: dict[str, Any] | None, study_root: str, out: Path) -> str:
     """Return what names a run's studies: the same each time it goes on, another for each run that shares a study root."""
     if "://" not in study_root and Path(study_root).is_relative_to(out):
         return LOCAL_RUN
-    known = first["id"] if first and first["parameters"]["study_root"] == study_root else LOCAL_RUN
-    return known if known != LOCAL_RUN else f"{LOCAL_RUN}-{secrets.token_hex(4)}"
+    run_id = first["id"] if first and first["parameters"]["study_root"] == study_root else LOCAL_RUN
+    return run_id if run_id != LOCAL_RUN else f"{LOCAL_RUN}-{secrets.token_hex(4)}"
 
 
 def _checked_parameters(preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path) -> dict[str, Any]:

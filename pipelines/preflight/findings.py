@@ -91,11 +91,11 @@ def run_checks(checks: dict[str, Check], deadline_seconds: float = DEADLINE_SECO
     # Checks that share a connection fail alike: the first one speaks for all.
     first = {finding.problem: finding for finding in reversed(findings)}
     distinct = [finding for finding in findings if first[finding.problem] is finding]
-    shown, found = ({finding.check for finding in some} for some in (distinct, findings))
+    reported_checks, failed_checks = ({finding.check for finding in some} for some in (distinct, findings))
     return Outcome(
         findings=sorted(distinct, key=lambda finding: finding.exit_code == 0),
-        passed=[name for name in checks if name not in found],
-        unchecked=[name for name in checks if name in found - shown],
+        passed=[name for name in checks if name not in failed_checks],
+        unchecked=[name for name in checks if name in failed_checks - reported_checks],
     )
 
 

@@ -91,12 +91,12 @@ class _Cluster:
 
     def version(self) -> Iterator[Finding]:
         """The API answers, and is not older than what the profile asks for."""
-        found = self._ask("the version", client.VersionApi(self._api).get_code)
-        have = tuple(int(re.sub(r"\D.*", "", part)) for part in (found.major, found.minor))
+        version = self._ask("the version", client.VersionApi(self._api).get_code)
+        have = tuple(int(re.sub(r"\D.*", "", part)) for part in (version.major, version.minor))
         if have < tuple(int(part) for part in self._profile.kubernetes_version.split(".")[:2]):
             yield Finding(
                 "Kubernetes API",
-                f"Kubernetes must be at least {self._profile.kubernetes_version}; got {found.major}.{found.minor}",
+                f"Kubernetes must be at least {self._profile.kubernetes_version}; got {version.major}.{version.minor}",
                 "Upgrade the control plane",
             )
 
@@ -104,7 +104,7 @@ class _Cluster:
         """The namespace is there and stays."""
         name = self._profile.namespace
         try:
-            found = self._ask(f"namespace {name}", self._core.read_namespace, name, right=OUTSIDE)
+            namespace = self._ask(f"namespace {name}", self._core.read_namespace, name, right=OUTSIDE)
         except MissingError as error:
             yield Finding("namespace", _problem(error), self._deploy)
             return
@@ -112,9 +112,9 @@ class _Cluster:
             # An account that is confined to the namespace may read everything in it but not itself.
             yield Finding.of("namespace", error, warning=True)
             return
-        if found.status.phase != "Active":
+        if namespace.status.phase != "Active":
             yield Finding(
-                "namespace", f"namespace {name} must be active; got {found.status.phase}", "Wait, then deploy again"
+                "namespace", f"namespace {name} must be active; got {namespace.status.phase}", "Wait, then deploy again"
             )
 
     def service_account(self) -> Iterator[Finding]:
@@ -222,7 +222,7 @@ class _Cluster:
         there = {name for node in nodes for image in node.status.images or [] for name in image.names or []}
         for target in TARGETS:
             name = image_name(target, self._profile)
-            if not any(found.endswith(name) for found in there):
+            if not any(loaded.endswith(name) for loaded in there):
                 problem = f"image {name} must be on a node, because image_pull_policy is Never; got none"
                 yield Finding("images", problem, f"kind load docker-image {name}")
 
@@ -234,8 +234,8 @@ class _Cluster:
         for settings in self._profile.steps.values():
             for name, amount in _requests(settings, self._profile.accelerator).items():
                 largest[name] = max(amount, largest.get(name, Decimal(0)))
-        for found in quotas:
-            hard, used = found.status.hard or found.spec.hard or {}, found.status.used or {}
+        for quota in quotas:
+            hard, used = quota.status.hard or quota.spec.hard or {}, quota.status.used or {}
             for resource, amount in largest.items():
                 for name in (f"requests.{resource}", f"limits.{resource}", resource):
                     if name not in hard or not amount:
@@ -244,7 +244,7 @@ class _Cluster:
                     if left < amount:
                         total = parse_quantity(hard[name]) < amount
                         problem = (
-                            f"quota {found.metadata.name} must leave {_shown(resource, amount)} of {name}; got"
+                            f"quota {quota.metadata.name} must leave {_shown(resource, amount)} of {name}; got"
                             f" {_shown(resource, max(left, Decimal(0)))} of {hard[name]}"
                         )
                         remedy = (
@@ -259,11 +259,11 @@ class _Cluster:
         name = self._profile.queue
         ask = partial(client.CustomObjectsApi(self._api).get_namespaced_custom_object, "kueue.x-k8s.io", "v1beta2")
         try:
-            found = self._ask(f"local queue {name}", ask, self._profile.namespace, "localqueues", name)
+            queue = self._ask(f"local queue {name}", ask, self._profile.namespace, "localqueues", name)
         except MissingError as error:
             yield Finding("queue", _problem(error), "Install Kueue and make deploy CLUSTER=gke-kueue, or empty queue")
             return
-        states = {entry["type"]: entry for entry in found.get("status", {}).get("conditions", [])}
+        states = {entry["type"]: entry for entry in queue.get("status", {}).get("conditions", [])}
         active = states.get("Active", {})
         if active.get("status") != "True":
             problem = (
@@ -275,7 +275,7 @@ class _Cluster:
         """Runs started in the UI keep their artifacts where the profile says."""
         wanted = self._profile.pipeline_root
         try:
-            found = self._ask(
+            config_map = self._ask(
                 "configuration kfp-launcher",
                 self._core.read_namespaced_config_map,
                 "kfp-launcher",
@@ -284,7 +284,7 @@ class _Cluster:
         except FashionTuningError as error:
             yield Finding.of("pipeline root", error, warning=True)
             return
-        root = (found.data or {}).get("defaultPipelineRoot", "")
+        root = (config_map.data or {}).get("defaultPipelineRoot", "")
         if root != wanted:
             problem = f"kfp-launcher must name {wanted}, the profile's pipeline_root; got {root or 'nothing'}"
             yield Finding("pipeline root", problem, self._deploy, 0)
@@ -315,10 +315,10 @@ def _is_ready(node: Any) -> bool:
 
 def _distinct(profile: ClusterProfile) -> dict[StepSettings, list[str]]:
     """Return the different settings, and which steps have them."""
-    found: dict[StepSettings, list[str]] = {}
+    steps_of: dict[StepSettings, list[str]] = {}
     for step, settings in profile.steps.items():
-        found.setdefault(settings, []).append(step)
-    return found
+        steps_of.setdefault(settings, []).append(step)
+    return steps_of
 
 
 def _requests(settings: StepSettings, accelerator: str) -> dict[str, Decimal]:

@@ -73,8 +73,8 @@ def _kubeflow(profile: ClusterProfile, connection: dict[str, str]) -> Iterator[F
             namespace=api.namespace,
             page_size=1,
         )
-    found = re.match(r"v?(\d+)\.(\d+)", version)
-    if found and tuple(map(int, found.groups())) < tuple(map(int, profile.kfp_version.split(".")[:2])):
+    match = re.match(r"v?(\d+)\.(\d+)", version)
+    if match and tuple(map(int, match.groups())) < tuple(map(int, profile.kfp_version.split(".")[:2])):
         problem = f"Kubeflow Pipelines must be at least {profile.kfp_version}; got {version}"
         yield Finding("Kubeflow Pipelines", problem, "Upgrade it: older ones drop node selectors and secrets silently")
 
@@ -130,8 +130,8 @@ def _images(profile: ClusterProfile) -> Iterator[Finding]:
             ) from error
         if answer.status_code == 404:
             problem = f"image {name} must be in the registry; got nothing of that name"
-            known = (PROFILES_DIR / f"{profile.name}.yaml").is_file()
-            yield Finding("images", problem, f"make images push CLUSTER={profile.name if known else 'FILE.yaml'}")
+            has_profile = (PROFILES_DIR / f"{profile.name}.yaml").is_file()
+            yield Finding("images", problem, f"make images push CLUSTER={profile.name if has_profile else 'FILE.yaml'}")
         elif answer.status_code in (401, 403):
             # What the nodes may pull is not known here; only what this caller may see.
             problem = f"image {name} must be readable to be checked; got {answer.status_code}"

@@ -72,14 +72,14 @@ def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:
     """
     text, root = _description(members)
     description = parse_description(text)
-    known = ImageNames(members, root)
-    place = known.find(description.table)
+    image_names = ImageNames(members, root)
+    place = image_names.find(description.table)
     if place is None:
         raise DataError(
             f"{DESCRIPTION}: table must be a file of the source; got {shown(description.table)}. Correct it"
         )
     findings = Findings()
-    table, images = _parse_table(members.read(place), description, known, findings)
+    table, images = _parse_table(members.read(place), description, image_names, findings)
     strays = stray_files(members, [place, root + DESCRIPTION, *images.values()])
     pictures = [name for name in strays if name.lower().endswith(IMAGE_SUFFIXES)]
     findings.images_without_row = pictures
@@ -107,8 +107,8 @@ def parse_description(data: bytes) -> Description:
         raise DataError(f"{DESCRIPTION} must be YAML; got {shown(error)}. Correct it") from None
     if not isinstance(values, dict):
         raise DataError(f"{DESCRIPTION} must be a mapping such as 'label: category'; got {shown(values)}. Correct it")
-    known = set(Description.__dataclass_fields__)
-    problems = [f"{shown(key)} is unknown (known: {', '.join(sorted(known))})" for key in values if key not in known]
+    keys = set(Description.__dataclass_fields__)
+    problems = [f"{shown(key)} is unknown (known: {', '.join(sorted(keys))})" for key in values if key not in keys]
     if "label" not in values:
         problems.append("label must name the column with the classes")
     problems += [
@@ -157,7 +157,7 @@ def _description(members: Members) -> tuple[bytes, str]:
 
 
 def _parse_table(
-    data: bytes, description: Description, known: ImageNames, findings: Findings
+    data: bytes, description: Description, image_names: ImageNames, findings: Findings
 ) -> tuple[Table, dict[str, str]]:
     """Return the rows that are in order, and each id's image where there is one."""
     name = description.table
@@ -186,14 +186,14 @@ def _parse_table(
             else:
                 text = row[fields_of[description.image]]
             try:
-                found = known.find(text)
+                file = image_names.find(text)
             except ElsewhereError as error:
                 findings.quarantine(place, str(error), text)
                 continue
-            if found is None:
+            if file is None:
                 lacking.append((key, text))
             else:
-                images.setdefault(key, found)
+                images.setdefault(key, file)
             label, attributes = row[fields_of[description.label]], description.attributes
             yield place, key, label, tuple(row[fields_of[a]] for a in attributes)
 

@@ -114,13 +114,13 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
         prefix, folder, above = folders.pop()
         try:
             with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                children = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise StorageError(
                 f"{error.filename} must be readable; got {error.strerror}. Check its permissions"
             ) from error
         inner = []
-        for entry in found:
+        for entry in children:
             name = prefix + entry.name
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
             if entry.is_symlink() and not Path(target).is_relative_to(root):

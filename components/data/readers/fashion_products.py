@@ -65,8 +65,8 @@ def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:
     if root is None:
         raise DataError(f"fashion-products must hold {TABLE} and images/; got no {TABLE}. Check the source")
     table = parse_styles(members.read(root + TABLE), findings)
-    known = ImageNames(members, root)
-    images = {key: name for key in table.ids if (name := known.find(f"images/{key}.jpg"))}
+    image_names = ImageNames(members, root)
+    images = {key: name for key in table.ids if (name := image_names.find(f"images/{key}.jpg"))}
     lacking = sorted((key for key in table.ids if key not in images), key=id_order)
     findings.rows_without_image = lacking
     strays = stray_files(members, [root + TABLE, *images.values()])
@@ -104,7 +104,7 @@ def parse_styles(data: bytes, findings: Findings, *, name: str = TABLE) -> Table
 
 def _examples(rows: Rows, findings: Findings) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
     is_long = rows.beyond != ""
-    known = [set(rows.frame[column][~is_long]) for column in COLUMNS]
+    usual_values = [set(rows.frame[column][~is_long]) for column in COLUMNS]
     columns = [COLUMNS.index(name) for name in ATTRIBUTES]
     for number, beyond, fields in zip(
         rows.frame.index, rows.beyond, rows.frame.itertuples(index=False, name=None), strict=True
@@ -112,7 +112,7 @@ def _examples(rows: Rows, findings: Findings) -> Iterator[tuple[str, str, str, t
         place = f"{rows.place} {number}"
         if beyond:
             whole = fields[NAME] + beyond
-            strange = [column for i, column in enumerate(COLUMNS) if ID < i < NAME and fields[i] not in known[i]]
+            strange = [column for i, column in enumerate(COLUMNS) if ID < i < NAME and fields[i] not in usual_values[i]]
             if rows.header[-1] != COLUMNS[NAME]:
                 strange = ["column"]
             if strange:

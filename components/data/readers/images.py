@@ -111,8 +111,8 @@ def _decode_any(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, tuple[s
     except UndecodableError:
         raise
     except UnidentifiedImageError:
-        known = "damaged at its beginning" if data[:3] == b"\xff\xd8\xff" else "no image of a kind that is read"
-        raise UndecodableError(f"{known}; it begins with {shown(data[:12])}") from None
+        problem = "damaged at its beginning" if data[:3] == b"\xff\xd8\xff" else "no image of a kind that is read"
+        raise UndecodableError(f"{problem}; it begins with {shown(data[:12])}") from None
     except Exception as error:  # a decoder may raise anything on hostile bytes
         raise UndecodableError(f"damaged ({error})") from error
     if (image.height, image.width) != size:

@@ -59,7 +59,7 @@ def make_table(
         DataError: Too many rows are quarantined.
     """
     labels: dict[str, str] = {}
-    known: list[tuple[str, ...]] = []
+    attribute_rows: list[tuple[str, ...]] = []
     texts: dict[str, str] = {}
 
     def cleaned(text: str) -> str:
@@ -77,12 +77,12 @@ def make_table(
             findings.quarantine(place, f"label longer than {max_label_length} characters", label)
         else:
             labels[key] = label
-            known.append(tuple(cleaned(value) if len(value) <= max_label_length else "" for value in values))
+            attribute_rows.append(tuple(cleaned(value) if len(value) <= max_label_length else "" for value in values))
     findings.quarantined.sort(key=lambda entry: int(entry["where"].rpartition(" ")[2]))
     findings.check_fraction(
         f"{name}: quarantined rows", len(findings.quarantined), num_rows, first=findings.quarantined
     )
-    columns = dict(zip(attributes, map(list, zip(*known, strict=True)), strict=False))
+    columns = dict(zip(attributes, map(list, zip(*attribute_rows, strict=True)), strict=False))
     return Table(list(labels), _merged(list(labels.values()), findings), num_rows, columns)
 
 

@@ -79,9 +79,9 @@ def find_root(names: Iterable[str], wanted: str) -> str | None:
     Raises:
         DataError: Several folders of the same depth hold it.
     """
-    found = [name for name in names if name == wanted or (name.endswith("/" + wanted) and name.count("/") <= 2)]
-    depth = min((name.count("/") for name in found), default=0)
-    roots = sorted(name.removesuffix(wanted) for name in found if name.count("/") == depth)
+    candidates = [name for name in names if name == wanted or (name.endswith("/" + wanted) and name.count("/") <= 2)]
+    depth = min((name.count("/") for name in candidates), default=0)
+    roots = sorted(name.removesuffix(wanted) for name in candidates if name.count("/") == depth)
     if len(roots) > 1:
         raise DataError(
             f"the source must hold {wanted} once; got it in {shown(roots[0])} and {shown(roots[1])}. Point at one of them"

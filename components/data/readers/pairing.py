@@ -49,8 +49,8 @@ class ImageNames:
         path = unicodedata.normalize("NFC", text).strip().replace("\\", "/")
         if not path:
             return None
-        if found := self._look_up(path.removeprefix(self._base) if self._base else path):
-            return found
+        if file := self._look_up(path.removeprefix(self._base) if self._base else path):
+            return file
         if _URL.match(text.strip()) and not re.match(r"[A-Za-z]:", text.strip()):
             raise ElsewhereError("image is a URL, not a file of the source")
         if _ABSOLUTE.match(path):
@@ -70,13 +70,13 @@ class ImageNames:
             for name in self._names:
                 key = name.casefold()
                 self._folded[key] = "" if key in self._folded else name
-        return next((found for name in tries if (found := self._folded.get(name.casefold()))), None)
+        return next((file for name in tries if (file := self._folded.get(name.casefold()))), None)
 
 
 def stray_files(members: Members, used: Iterable[str]) -> list[str]:
     """Return the files of a source that nobody uses, in order."""
-    known = set(used)
-    return sorted(name for name in members.names if name not in known)
+    used_names = set(used)
+    return sorted(name for name in members.names if name not in used_names)
 
 
 def pair(
@@ -151,6 +151,6 @@ def id_order(key: str) -> tuple[int, str]:
 
 def _numbered(names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return each name's number (N,) int64 and the names in that order; an empty name has no number and gives -1."""
-    known = tuple(sorted(set(names) - {""}))
-    number = {name: k for k, name in enumerate(known)} | {"": -1}
-    return np.array([number[name] for name in names], np.int64), known
+    values = tuple(sorted(set(names) - {""}))
+    number = {name: k for k, name in enumerate(values)} | {"": -1}
+    return np.array([number[name] for name in names], np.int64), values

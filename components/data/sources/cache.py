@@ -93,10 +93,10 @@ class RawCache:
         """
         key = hashlib.sha256(remote.key.encode()).hexdigest()
         with storing(self.directory), self._locked(key):
-            known = self._known(key, remote.expected)
-            if known and remote.is_pinned:
-                return known[0]
-            return self._fetch(remote, key, known)
+            cached = self._known(key, remote.expected)
+            if cached and remote.is_pinned:
+                return cached[0]
+            return self._fetch(remote, key, cached)
 
     def forget(self, remote: Remote) -> None:
         """Drop a file that turned out to be unusable, so that the next run fetches it again."""
@@ -111,16 +111,16 @@ class RawCache:
                 for name in self._store.list(f"sha256/{entry['sha256']}/"):
                     self._store.delete(name)
 
-    def _fetch(self, remote: Remote, key: str, known: tuple[Cached, str] | None) -> Cached:
+    def _fetch(self, remote: Remote, key: str, cached: tuple[Cached, str] | None) -> Cached:
         partial = Partial.open(self.directory / "partial" / key)
         for attempt in range(_FETCHES):
             try:
-                said = remote.fetch(partial, known[1] if known else "")
+                said = remote.fetch(partial, cached[1] if cached else "")
                 if said is None:
-                    if not known:
+                    if not cached:
                         raise DataError(f"{remote.shown} must be sent in full; got 'not modified'. Check the server")
                     log.info("%s is unchanged, taken from the cache", remote.name)
-                    return known[0]
+                    return cached[0]
                 digest = check(partial, remote.expected.joined(said), remote.shown)
             except DataError:
                 partial.discard()
@@ -220,7 +220,7 @@ class RawCache:
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         """Let one process at a time fetch a file; the lock of a killed one is free."""
-        deadline, told = time.monotonic() + LOCK_SECONDS, False
+        deadline, has_logged = time.monotonic() + LOCK_SECONDS, False
         with (self.directory / "locks" / key).open("w") as file:
             while True:
                 try:
@@ -231,9 +231,9 @@ class RawCache:
                         raise TryAgainError(
                             f"cache {self.directory} must be free; another process has been fetching for an hour. Run again"
                         ) from None
-                    if not told:
+                    if not has_logged:
                         log.info("waiting for another process that fetches the same file")
-                        told = True
+                        has_logged = True
                     time.sleep(0.1)
             yield
 

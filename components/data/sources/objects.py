@@ -71,12 +71,12 @@ def find_files(uri: str, *, most: int, deadline_seconds: float | None = None) ->
         except ObjectNotFoundError:
             pass
     prefix = name.rstrip("/") + "/" if name.strip("/") else ""
-    found = asked.stats(prefix, most=most + 1)
-    if not found:
+    stats = asked.stats(prefix, most=most + 1)
+    if not stats:
         raise ParameterError(f"source {uri} must exist; got no such object, and none under it. Check the URI")
-    if len(found) > most:
+    if len(stats) > most:
         raise ParameterError(f"source {uri} must hold at most {most:,} objects; got more. Upload one zip instead")
-    return [_file(store, key, key[len(prefix) :], stat) for key, stat in found.items()]
+    return [_file(store, key, key[len(prefix) :], stat) for key, stat in stats.items()]
 
 
 def _file(store: Store, object_name: str, name: str, stat: Stat) -> BucketFile:

@@ -137,7 +137,7 @@ class Remote(Protocol):
         """
 
 
-def check(partial: Partial, expected: Expected, shown: str) -> str:
+def check(partial: Partial, expected: Expected, label: str) -> str:
     """Check a fetched file and return its SHA-256 as hex digits.
 
     Raises:
@@ -146,7 +146,7 @@ def check(partial: Partial, expected: Expected, shown: str) -> str:
     num_bytes = partial.size
     if expected.num_bytes is not None and num_bytes != expected.num_bytes:
         raise DataError(
-            f"{shown} must have all its bytes; expected {expected.num_bytes:,} bytes, got {num_bytes:,}. Run again"
+            f"{label} must have all its bytes; expected {expected.num_bytes:,} bytes, got {num_bytes:,}. Run again"
         )
     hashes: dict[str, Any] = {
         "sha256": hashlib.sha256(),
@@ -162,7 +162,7 @@ def check(partial: Partial, expected: Expected, shown: str) -> str:
     for name, digest in expected.digests.items():
         if got[name] != digest:
             raise DataError(
-                f"{shown} must have {name.upper()} {digest}; got {got[name]}. It is damaged or another version: run again, or"
+                f"{label} must have {name.upper()} {digest}; got {got[name]}. It is damaged or another version: run again, or"
                 " check the source"
             )
     return got["sha256"]

@@ -92,11 +92,11 @@ def possible_losses(won: np.ndarray, held: np.ndarray, labels: np.ndarray, group
         np.bincount(pairs[0], chosen, num_classes).astype(np.int64)
         for chosen in (np.ones(len(balance)), balance > 0, balance < 0)
     )
-    found = []
+    losses = []
     for unit in units(sizes):
         n, g, b = int(sizes[unit].sum()), int(gained[unit].sum()), int(lost[unit].sum())
         if not rules_out_loss(g, b, n):
-            found.append(
+            losses.append(
                 ClassLoss(labels=tuple(unit.tolist()), num_images=n, lost=b, gained=g, margin=float(margin(n)))
             )
-    return sorted(found, key=lambda loss: (loss.gained - loss.lost) / loss.num_images)
+    return sorted(losses, key=lambda loss: (loss.gained - loss.lost) / loss.num_images)

@@ -149,13 +149,13 @@ def _promote_one(
     deadline, attempts = time.monotonic() + MAX_SECONDS, 0
     while time.monotonic() < deadline:
         present = records.current()
-        known = present.sha256 if present and not present.error else None
-        if known not in judgements or known is None:
+        current_sha256 = present.sha256 if present and not present.error else None
+        if current_sha256 not in judgements or current_sha256 is None:
             judgement = judge(records, present, challenger.evaluation, sha256, data, min_gain)
-            if known:
-                judgements[known] = judgement
+            if current_sha256:
+                judgements[current_sha256] = judgement
         else:
-            judgement = judgements[known]
+            judgement = judgements[current_sha256]
         if not judgement.promotes:
             return _entry(judgement.decision, present.version if present else None, judgement.reason)
         if not attempts:

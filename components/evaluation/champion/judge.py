@@ -86,7 +86,7 @@ def judge(
     except DataError as error:
         return Judgement(decision="corrupt", reason=f"{clean(error)}; {stays}")
     try:
-        told = [batch.argmax(axis=1) for batch in model.batches(data.images, len(classes))]
+        batches = [batch.argmax(axis=1) for batch in model.batches(data.images, len(classes))]
     except DataError as error:
         reason = f"the champion cannot be run on the present test images ({clean(error)}); {stays}"
         return Judgement(decision="other-data", reason=reason)
@@ -109,7 +109,7 @@ def judge(
         )
         return Judgement(decision="too-few-unseen", reason=reason)
     order = np.asarray([classes.index(name) for name in champion.content["classes"]])
-    predictions, labels = order[np.concatenate(told)][unseen], np.asarray(data.labels)[unseen]
+    predictions, labels = order[np.concatenate(batches)][unseen], np.asarray(data.labels)[unseen]
     challenge = records.challenges.open(
         (
             champion.sha256.encode(),
@@ -125,17 +125,17 @@ def judge(
         },
         datetime.now(UTC),
     )
-    found = decide(
+    judgement = decide(
         challenger.predictions[unseen], predictions, labels, data.groups[unseen], classes, min_gain, challenge["alpha"]
     )
     notes = []
     if left := int((~unseen).sum()):
         notes.append(f"{left:,} test images that one of them was trained or selected on were left out.")
-    known = champion.content["data_hash"]
-    if known and known != data.info.content_hash:
+    trained_on = champion.content["data_hash"]
+    if trained_on and trained_on != data.info.content_hash:
         notes.append("The champion was trained on other data.")
-    reason = " ".join([f"{found.reason}.", *notes]) if notes else found.reason
-    return Judgement(decision=found.decision, reason=reason)
+    reason = " ".join([f"{judgement.reason}.", *notes]) if notes else judgement.reason
+    return Judgement(decision=judgement.decision, reason=reason)
 
 
 def _unseen(

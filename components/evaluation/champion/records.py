@@ -147,10 +147,10 @@ class ChampionRecords:
             DataError: Its bytes are not the ones that were promoted.
         """
         data = self._store.read(f"models/{sha256}/model.onnx")
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != sha256:
             raise DataError(
-                f"champion's model must have SHA-256 {sha256}; got {found}. Roll back to an earlier version"
+                f"champion's model must have SHA-256 {sha256}; got {digest}. Roll back to an earlier version"
             )
         return data
 

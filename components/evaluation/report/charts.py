@@ -85,15 +85,15 @@ def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) 
         title: The dataset.
         over_time: Over device time instead of over trials.
     """
-    known = {approach: ledger for approach, ledger in ledgers.items() if ledger.best()}
-    if not known:
+    with_score = {approach: ledger for approach, ledger in ledgers.items() if ledger.best()}
+    if not with_score:
         return None
     made = figure(560, 320)
     axes = made.add_axes((0.12, 0.15, 0.85, 0.74))
-    longest = max(ledger.device_seconds for ledger in known.values())
+    longest = max(ledger.device_seconds for ledger in with_score.values())
     unit, unit_seconds = ("minutes", 60.0) if longest >= 180 else ("seconds", 1.0)
     lows = []
-    for approach, ledger in known.items():
+    for approach, ledger in with_score.items():
         course = best_so_far(ledger)
         scored = {t.number: t.score for t in ledger.trials if is_scored(t)}
         dots = [(p.device_seconds / unit_seconds if over_time else p.number + 1, scored.get(p.number)) for p in course]
@@ -119,7 +119,7 @@ def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) 
     axes.set_xlim(left=0)
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    highest = {a: max(t.accuracy for t in ledger.trials if is_scored(t)) for a, ledger in known.items()}
+    highest = {a: max(t.accuracy for t in ledger.trials if is_scored(t)) for a, ledger in with_score.items()}
     top = max(highest.values())
     floor = min(lows) - 0.35 * max(top - min(lows), 0.03)
     axes.set_ylim(max(0.0, floor), min(1.0, top + 0.12 * max(top - floor, 0.01)))
@@ -127,7 +127,7 @@ def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) 
     said = "; ".join(
         f"{approach_name(a)} reached {percent(highest[a])} after {len(ledger.trials)} trials and"
         f" {duration(ledger.device_seconds)}"
-        for a, ledger in known.items()
+        for a, ledger in with_score.items()
     )
     return to_svg(made, f"Best validation accuracy so far on {title} over {axes.get_xlabel()}: {said}")
 
@@ -307,24 +307,24 @@ def optimism(rows: dict[str, list[tuple[str, float, float, float]]], title: str)
 @styled
 def history(runs: Sequence[dict[str, Any]], dataset: str) -> Markup | None:
     """Draw test accuracy over the last runs with intervals, the present run last; None with fewer than two runs."""
-    known = [run for run in runs if dataset in run["datasets"]]
-    if len(known) < 2:
+    recent = [run for run in runs if dataset in run["datasets"]]
+    if len(recent) < 2:
         return None
     made = figure(720, 250)
     axes = made.add_axes((0.085, 0.13, 0.89, 0.75))
     for approach in APPROACHES:
-        found = [(i, run["datasets"][dataset]["approaches"].get(approach)) for i, run in enumerate(known)]
-        found = [(i, row) for i, row in found if row]
-        if not found:
+        rows = [(i, run["datasets"][dataset]["approaches"].get(approach)) for i, run in enumerate(recent)]
+        rows = [(i, row) for i, row in rows if row]
+        if not rows:
             continue
-        x = np.asarray([i for i, _ in found])
-        low, high = (np.asarray([row["accuracy_ci95"][k] for _, row in found]) for k in (0, 1))
+        x = np.asarray([i for i, _ in rows])
+        low, high = (np.asarray([row["accuracy_ci95"][k] for _, row in rows]) for k in (0, 1))
         axes.fill_between(x, low, high, color=series(approach), alpha=0.15, linewidth=0)
-        axes.plot(x, [row["accuracy"] for _, row in found], "-o", color=series(approach), label=approach_name(approach))
-    labels = [clean(run["created"])[5:10] for run in known]
-    step = max(1, len(known) // 8)
-    axes.set_xticks(range(0, len(known), step), labels[::step])
+        axes.plot(x, [row["accuracy"] for _, row in rows], "-o", color=series(approach), label=approach_name(approach))
+    labels = [clean(run["created"])[5:10] for run in recent]
+    step = max(1, len(recent) // 8)
+    axes.set_xticks(range(0, len(recent), step), labels[::step])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.grid(visible=True, axis="y", color=GRID)
     _legend(axes)
-    return to_svg(made, f"Test accuracy of the last {len(known)} runs on {clean(dataset, 60)}")
+    return to_svg(made, f"Test accuracy of the last {len(recent)} runs on {clean(dataset, 60)}")

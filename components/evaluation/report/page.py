@@ -210,20 +210,20 @@ def _data(result: DatasetResults) -> dict[str, Any]:
     }
 
 
-def _drift(found: dict[str, Any] | None) -> dict[str, Any] | None:
+def _drift(drift: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what changed since the ingest before in words, the classes that moved most first."""
-    if not found:
+    if not drift:
         return None
-    shares = sorted(found["share_changes"].items(), key=lambda row: (-abs(row[1]), row[0]))
+    shares = sorted(drift["share_changes"].items(), key=lambda row: (-abs(row[1]), row[0]))
     facts = [
-        f"{found['images_change']:+,} images (there were {found['images_before']:,})",
-        f"{percent(found['share_moved'])} of the images moved between classes",
-        f"mean pixel value moved by {_numbers(found['mean_change'])} standard deviations",
-        f"spread of pixel values changed by {_numbers(found['spread_change'])} standard deviations",
+        f"{drift['images_change']:+,} images (there were {drift['images_before']:,})",
+        f"{percent(drift['share_moved'])} of the images moved between classes",
+        f"mean pixel value moved by {_numbers(drift['mean_change'])} standard deviations",
+        f"spread of pixel values changed by {_numbers(drift['spread_change'])} standard deviations",
     ]
     if shares:
         facts.append("largest changes of share: " + ", ".join(f"{clean(c, 40)} {100 * v:+.2f}" for c, v in shares[:8]))
-    return {"warnings": found["warnings"], "facts": facts}
+    return {"warnings": drift["warnings"], "facts": facts}
 
 
 def _numbers(values: list[float]) -> str:
@@ -251,13 +251,13 @@ def _code() -> dict[str, str]:
 
 
 def _versions(results: list[DatasetResults]) -> list[tuple[str, str]]:
-    found: dict[str, set[str]] = {}
+    versions_of: dict[str, set[str]] = {}
     for evaluation in (e for r in results for e in r.evaluations.values()):
         versions = evaluation.record["model"].get("versions")
         for name, value in versions.items() if isinstance(versions, dict) else ():
-            found.setdefault(str(name), set()).add(str(value))
-        found.setdefault("evaluation", set()).add(evaluation.record["latency"]["hardware"]["runtime"])
-    return sorted((name, ", ".join(sorted(values))) for name, values in found.items())
+            versions_of.setdefault(str(name), set()).add(str(value))
+        versions_of.setdefault("evaluation", set()).add(evaluation.record["latency"]["hardware"]["runtime"])
+    return sorted((name, ", ".join(sorted(values))) for name, values in versions_of.items())
 
 
 def _hardware(results: list[DatasetResults]) -> list[str]:

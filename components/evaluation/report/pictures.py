@@ -70,12 +70,12 @@ def picture(index: int, images: np.ndarray, evaluations: tuple[Evaluation, ...])
     label = int(evaluations[0].labels[index])
     answers = []
     for e in sorted(evaluations, key=lambda e: e.approach):
-        told = int(e.predictions[index])
+        prediction = int(e.predictions[index])
         answer = (
             e.approach,
-            short_names(e.classes, NAME_LENGTH)[told],
+            short_names(e.classes, NAME_LENGTH)[prediction],
             float(e.answers.confidence[index]),
-            told == label,
+            prediction == label,
         )
         answers.append(answer)
     truth = short_names(evaluations[0].classes, NAME_LENGTH)[label]

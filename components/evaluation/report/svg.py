@@ -124,12 +124,12 @@ def to_svg(made: Figure, alt: str) -> Markup:
     return Markup(opening + text[text.index(">") + 1 :])  # noqa: S704 (matplotlib escapes its text; `alt` is escaped here)
 
 
-def _page_style(found: re.Match[str]) -> str:
+def _page_style(match: re.Match[str]) -> str:
     """Let the page choose colours and typeface."""
-    text = re.sub(r"#0[0-9a-f]{5}\b", lambda m: f"var({_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], found[0])
+    text = re.sub(r"#0[0-9a-f]{5}\b", lambda m: f"var({_VARIABLES[m[0]]})" if m[0] in _VARIABLES else m[0], match[0])
     return re.sub(r" ?font-family: [^;]*;", "", text)
 
 
-def _shorter(found: re.Match[str]) -> str:
+def _shorter(match: re.Match[str]) -> str:
     """Cut coordinates to hundredths of a point and collapse blanks: half the bytes, the same picture."""
-    return " ".join(re.sub(r"(\.\d\d)\d+", r"\1", found[0]).split())
+    return " ".join(re.sub(r"(\.\d\d)\d+", r"\1", match[0]).split())

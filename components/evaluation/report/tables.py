@@ -98,14 +98,14 @@ def default_sentence(evaluation: Evaluation) -> str:
     if "accuracy" not in default:
         return f"{name}: the default configuration has no model ({clean(default.get('error', ''), 120)})."
     gain, (low, high) = 100 * default["gain"], default["gain_ci95"]
-    found = (
+    sentence = (
         f"{name}: the default configuration reaches {percent(default['accuracy'], 2)} (macro F1 {default['macro_f1']:.4f}) with one seed;"
         f" the search's choice, its first seed, differs by {gain:+.2f} points (95 % interval {100 * low:+.2f} to"
         f" {100 * high:+.2f})"
     )
     if low > 0:
-        return f"{found}."
-    return f"{found}: {'the search made it worse' if high < 0 else 'these images do not show that the search was worth it'}."
+        return f"{sentence}."
+    return f"{sentence}: {'the search made it worse' if high < 0 else 'these images do not show that the search was worth it'}."
 
 
 def figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
@@ -239,8 +239,8 @@ def confusion_cells(evaluation: Evaluation) -> dict[str, Any]:
         names.append(f"({num_others:,} other classes)")
     size = len(names)
     counts = np.zeros((size, size), np.int64)
-    true, told, number = confusion_counts(place[labels], place[predictions], size).T
-    counts[true, told] = number
+    true, predicted_place, number = confusion_counts(place[labels], place[predictions], size).T
+    counts[true, predicted_place] = number
     sums = counts.sum(axis=1)
 
     def shade(i: int, j: int) -> int:  # by the root: a few mistakes among a thousand stay visible
@@ -264,8 +264,8 @@ def confusion_cells(evaluation: Evaluation) -> dict[str, Any]:
 
 def listed(names: Sequence[str], most: int = LISTED_CLASSES) -> list[str]:
     """Return names for a sentence, the last one saying how many are left out."""
-    shown = short_names(names[:most], 40)
-    return [*shown, f"and {len(names) - most:,} more"] if len(names) > most else shown
+    first = short_names(names[:most], 40)
+    return [*first, f"and {len(names) - most:,} more"] if len(names) > most else first
 
 
 def frequent_confusions(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
@@ -275,12 +275,12 @@ def frequent_confusions(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     classes, support = evaluations[0].classes, np.bincount(evaluations[0].labels, minlength=len(evaluations[0].classes))
     counted: dict[tuple[int, int], list[int]] = {}
     for number, e in enumerate(evaluations):
-        for true, told, count in confusion_counts(e.labels, e.predictions, len(classes)).tolist():
-            if true != told:
-                counted.setdefault((true, told), [0] * len(evaluations))[number] = count
+        for true, prediction, count in confusion_counts(e.labels, e.predictions, len(classes)).tolist():
+            if true != prediction:
+                counted.setdefault((true, prediction), [0] * len(evaluations))[number] = count
     names = short_names(classes, NAME_LENGTH)
     frequent = sorted(counted.items(), key=lambda item: (-sum(item[1]), item[0]))[:NUM_CONFUSIONS]
     return [
-        {"truth": names[true], "taken_for": names[told], "counts": counts, "support": int(support[true])}
-        for (true, told), counts in frequent
+        {"truth": names[true], "taken_for": names[prediction], "counts": counts, "support": int(support[true])}
+        for (true, prediction), counts in frequent
     ]

@@ -145,5 +145,5 @@ def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) 
         left = [values for values in space.enumerate() if space.key(values) not in seen]
         return [left[i] for i in rng.permutation(len(left))[:count]]
     drawn = (space.sample(rng) for _ in range(4 * count))
-    found = {key: values for values in drawn if (key := space.key(values)) not in seen}
-    return list(found.values())[:count]
+    fresh = {key: values for values in drawn if (key := space.key(values)) not in seen}
+    return list(fresh.values())[:count]

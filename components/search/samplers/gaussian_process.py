@@ -16,8 +16,8 @@ MAX_STEPS = 15
 
 def climb_briefly(objective: Callable, initial: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, float]:
     """Return parameters (d,) float64 and value: scikit-learn's optimizer of a kernel, stopped after `MAX_STEPS`."""
-    found = minimize(objective, initial, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": MAX_STEPS})
-    return found.x, found.fun
+    minimum = minimize(objective, initial, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": MAX_STEPS})
+    return minimum.x, minimum.fun
 
 
 class QuickGaussianProcess(GaussianProcessRegressor):

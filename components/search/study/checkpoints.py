@@ -75,8 +75,8 @@ class Checkpoints:
 
         One that is damaged is passed over with a warning, for the one before.
         """
-        found = [(int(m[2]), key) for key in self._store.list() if (m := _MANIFEST.fullmatch(key))]
-        for step, key in sorted(found, reverse=True):
+        manifests = [(int(m[2]), key) for key in self._store.list() if (m := _MANIFEST.fullmatch(key))]
+        for step, key in sorted(manifests, reverse=True):
             try:
                 return (step, *self._load(key))
             except (StorageError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -14,11 +14,11 @@ def rungs(max_epochs: int) -> tuple[int, ...]:
     the seed than about the hyperparameters.
     """
     first = math.ceil(max_epochs / REDUCTION**2)
-    found = []
+    rung_epochs = []
     while first < max_epochs:
-        found.append(first)
+        rung_epochs.append(first)
         first *= REDUCTION
-    return tuple(found)
+    return tuple(rung_epochs)
 
 
 def should_prune(scores_so_far: Sequence[float], others: Sequence[Sequence[float]], *, max_epochs: int) -> bool:

@@ -93,24 +93,24 @@ class StudySpec:
         return {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
 
 
-def refuse_another(study: str, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+def refuse_another(study: str, wanted: dict[str, Any], actual: dict[str, Any]) -> None:
     """Raise `ParameterError` where a study was asked for something else than it was created with; it says what.
 
     Args:
         study: Name for the message.
         wanted: What `StudySpec.to_json` gives.
-        found: Content of the study's `spec.json`.
+        actual: Content of the study's `spec.json`.
     """
-    if found["schema"] != SCHEMA:
+    if actual["schema"] != SCHEMA:
         raise ParameterError(
-            f"{study} must have schema {SCHEMA} to go on; got {found['schema']}, from a version that did not record device and"
+            f"{study} must have schema {SCHEMA} to go on; got {actual['schema']}, from a version that did not record device and"
             " batch size. Start a new study: it begins with the best trials of this one"
         )
-    differing = [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]
+    differing = [key for key in sorted({*wanted, *actual}) if wanted.get(key) != actual.get(key)]
     if differing:
-        shown = (f"{key} was {_short(found.get(key))} and is {_short(wanted.get(key))}" for key in differing)
+        changes = (f"{key} was {_short(actual.get(key))} and is {_short(wanted.get(key))}" for key in differing)
         raise ParameterError(
-            f"{study} must be continued with what it was created with; {', '.join(shown)}. Restore that, or start a new study"
+            f"{study} must be continued with what it was created with; {', '.join(changes)}. Restore that, or start a new study"
             " under the same study root"
         )
 
