@@ -43,7 +43,7 @@ class Trial:
         wall_seconds: From claim to result.
         peak_memory_bytes: Highest memory of device (GPU) or process (CPU).
         worker: Who ran it.
-        attempts: Claims made on it (epoch of the accepted claim).
+        attempts: Claims made on it: the term of the accepted one.
         based_on: Numbers of the finished trials that the suggestion was made from.
         error: Why it failed or diverged; empty otherwise.
         reused_from: `<study>/<number>` where warm start re-told it or seeded it; empty otherwise.

@@ -17,10 +17,10 @@ from components.stores import ObjectNotFoundError, Store
 
 log = logging.getLogger(__name__)
 
-MAX_TOLD = 100
+MAX_REUSED = 100
 """More trials are not re-told: a weekly run would make its models slower every week."""
 
-MAX_SEEDS = 3
+MAX_GUESSES = 3
 """At most so many suggestions are spent on what earlier studies found best."""
 
 _READERS = 8
@@ -31,21 +31,21 @@ class Reusable:
     """What a warm start found.
 
     Attributes:
-        told: Finished trials on the same data and space, `reused_from` filled in; as good as own ones for a sampler.
-        seeds: Active hyperparameters to begin with, best first. The best of `told` is among them: it is trained again,
+        trials: Finished trials on the same data and space, `reused_from` filled in; as good as own ones for a sampler.
+        first_guesses: Active hyperparameters to begin with, best first. The best of `trials` is among them: it is trained again,
             because only a study's own trials can win it.
-        origins: `<study>/<number>` of each seed.
+        origins: `<study>/<number>` of each first guess.
     """
 
-    told: tuple[Trial, ...] = ()
-    seeds: tuple[dict[str, Value], ...] = ()
+    trials: tuple[Trial, ...] = ()
+    first_guesses: tuple[dict[str, Value], ...] = ()
     origins: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: `told`, `seeds`, `origins`."""
         return {
-            "told": [dataclasses.asdict(trial) for trial in self.told],
-            "seeds": list(self.seeds),
+            "told": [dataclasses.asdict(trial) for trial in self.trials],
+            "seeds": list(self.first_guesses),
             "origins": list(self.origins),
         }
 
@@ -67,18 +67,18 @@ def find_reusable(store: Store, spec: dict[str, Any], *, exclude: str) -> Reusab
         What was found, the same for the same studies; nothing where there are none. An unreadable study is skipped.
     """
     space = Space.from_json(spec["space"])
-    told: list[Trial] = []
-    guesses: list[tuple[Trial, str]] = []
+    reusable: list[Trial] = []
+    others: list[tuple[Trial, str]] = []
     for ledger in _earlier(store, spec["approach"], spec["dataset"], exclude):
         if all(ledger.spec.get(key) == spec[key] for key in MEANING):
-            told += [_renamed(t, ledger) for t in ledger.trials if t.is_finished and t.status != "failed"]
+            reusable += [_renamed(t, ledger) for t in ledger.trials if t.is_finished and t.status != "failed"]
         elif (best := ledger.best()) is not None:
-            guesses.append((best, f"{ledger.name}/{best.number}"))
-    best_told = Ledger(name="", spec={}, trials=tuple(sorted(told, key=_rank))).best()
-    candidates = [(best_told, best_told.reused_from)] if best_told else []
-    candidates += sorted(guesses, key=lambda guess: (_rank(guess[0]), guess[1]))
-    seeds, origins = _distinct(candidates, space)
-    return Reusable(tuple(_thinned(told)), seeds, origins)
+            others.append((best, f"{ledger.name}/{best.number}"))
+    best_reusable = Ledger(name="", spec={}, trials=tuple(sorted(reusable, key=_rank))).best()
+    candidates = [(best_reusable, best_reusable.reused_from)] if best_reusable else []
+    candidates += sorted(others, key=lambda pair: (_rank(pair[0]), pair[1]))
+    first_guesses, origins = _distinct(candidates, space)
+    return Reusable(tuple(_thinned(reusable)), first_guesses, origins)
 
 
 def _earlier(store: Store, approach: str, dataset: str, exclude: str) -> Iterable[Ledger]:
@@ -109,25 +109,25 @@ def _rank(trial: Trial) -> tuple:
 
 
 def _thinned(trials: list[Trial]) -> list[Trial]:
-    """At most `MAX_TOLD` trials: the better half of the places for the best, the others spread over the rest."""
+    """At most `MAX_REUSED` trials: the better half of the places for the best, the others spread over the rest."""
     trials = sorted(trials, key=_rank)
-    if len(trials) <= MAX_TOLD:
+    if len(trials) <= MAX_REUSED:
         return trials
-    num_best = MAX_TOLD // 2
+    num_best = MAX_REUSED // 2
     rest = trials[num_best:]
-    step = len(rest) / (MAX_TOLD - num_best)
-    return trials[:num_best] + [rest[int(i * step)] for i in range(MAX_TOLD - num_best)]
+    step = len(rest) / (MAX_REUSED - num_best)
+    return trials[:num_best] + [rest[int(i * step)] for i in range(MAX_REUSED - num_best)]
 
 
 def _distinct(
     candidates: list[tuple[Trial, str]], space: Space
 ) -> tuple[tuple[dict[str, Value], ...], tuple[str, ...]]:
-    """The first `MAX_SEEDS` different settings, moved into the space, and where they come from."""
+    """The first `MAX_GUESSES` different settings, moved into the space, and where they come from."""
     settings: dict[tuple, tuple[dict[str, Value], str]] = {}
     for trial, origin in candidates:
         values = _moved(trial.hyperparameters, space)
         settings.setdefault(space.key(values), (values, origin))
-    kept = list(settings.values())[:MAX_SEEDS]
+    kept = list(settings.values())[:MAX_GUESSES]
     return tuple(values for values, _ in kept), tuple(origin for _, origin in kept)
 
 

@@ -6,7 +6,7 @@ import pytest
 from components.models.space import Parameter, Space
 from components.search.study.study import Study, StudySpec
 from components.search.trial import Trial
-from components.search.warm_start import MAX_SEEDS, MAX_TOLD, find_reusable
+from components.search.warm_start import MAX_GUESSES, MAX_REUSED, find_reusable
 from components.stores import open_store
 
 SPACE = Space(
@@ -58,9 +58,9 @@ def find(root, **changed):
 
 def test_nothing_to_reuse_is_no_problem(root):
     """An empty root, or one with only the new study itself, gives nothing."""
-    assert ((), ()) == (find(root).told, find(root).seeds)
+    assert ((), ()) == (find(root).trials, find(root).first_guesses)
     add_study(root, "new", [({"optimizer": "Adam", "rate": 0.1}, "completed", 0.9)])
-    assert ((), ()) == (find(root).told, find(root).seeds)
+    assert ((), ()) == (find(root).trials, find(root).first_guesses)
 
 
 def test_the_same_data_and_space_are_told_again(root):
@@ -78,9 +78,9 @@ def test_the_same_data_and_space_are_told_again(root):
     found = find(root)
 
     assert [("last-week/1", 0.9), ("last-week/0", 0.8), ("last-week/2", None)] == [
-        (t.reused_from, t.score) for t in found.told
+        (t.reused_from, t.score) for t in found.trials
     ]
-    assert ({"optimizer": "Adam", "rate": 0.002},) == found.seeds
+    assert ({"optimizer": "Adam", "rate": 0.002},) == found.first_guesses
     assert ("last-week/1",) == found.origins
 
 
@@ -98,8 +98,11 @@ def test_other_data_only_seeds_the_first_suggestions(root):
     )
     found = find(root)
 
-    assert () == found.told
-    assert ({"optimizer": "SGD", "momentum": 0.5, "rate": 0.01}, {"optimizer": "Adam", "rate": 0.002}) == found.seeds
+    assert () == found.trials
+    assert (
+        {"optimizer": "SGD", "momentum": 0.5, "rate": 0.01},
+        {"optimizer": "Adam", "rate": 0.002},
+    ) == found.first_guesses
     assert ("february/1", "january/0") == found.origins
 
 
@@ -107,11 +110,11 @@ def test_another_space_seeds_what_fits(root):
     """Best values of another space are moved into this one; what does not exist there takes its default."""
     add_study(root, "narrow", [({"rate": 0.01, "optimizer": "Adam"}, "completed", 0.9)], space=OTHER_SPACE)
 
-    assert ({"optimizer": "Adam", "rate": 0.01},) == find(root).seeds
+    assert ({"optimizer": "Adam", "rate": 0.01},) == find(root).first_guesses
     wide = Space(
         (Parameter(name="rate", low=0.02, high=0.5, default=0.1), Parameter(name="k", low=1, high=3, default=2))
     )
-    assert ({"rate": 0.02, "k": 2},) == find(root, space=wide).seeds
+    assert ({"rate": 0.02, "k": 2},) == find(root, space=wide).first_guesses
 
 
 @pytest.mark.parametrize("changed", [{"epochs": 5}, {"weights": "w"}, {"device": "gpu"}, {"batch_size": 64}], ids=str)
@@ -119,8 +122,8 @@ def test_scores_that_mean_something_else_only_seed(root, changed):
     """What a CPU reached in five epochs with another batch is no evidence for a GPU with twenty."""
     add_study(root, "other", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)], **changed)
 
-    assert (1, 1) == (len(find(root, **changed).told), len(find(root, **changed).seeds))
-    assert (0, 1) == (len(find(root).told), len(find(root).seeds))
+    assert (1, 1) == (len(find(root, **changed).trials), len(find(root, **changed).first_guesses))
+    assert (0, 1) == (len(find(root).trials), len(find(root).first_guesses))
 
 
 def test_a_study_of_the_first_schema_only_seeds(root):
@@ -129,7 +132,7 @@ def test_a_study_of_the_first_schema_only_seeds(root):
     spec = {k: v for k, v in study.spec.items() if k not in ("device", "batch_size")} | {"schema": 1, "nonce": "n"}
     study.store.write("spec.json", json.dumps(spec).encode())
 
-    assert (0, 1) == (len(find(root).told), len(find(root).seeds))
+    assert (0, 1) == (len(find(root).trials), len(find(root).first_guesses))
 
 
 @pytest.mark.parametrize("changed", [{"approach": "resnet18"}, {"dataset": "bags"}])
@@ -137,7 +140,7 @@ def test_other_approaches_and_datasets_are_left_alone(root, changed):
     """Nothing is taken over from another approach or another dataset."""
     add_study(root, "other", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)], **changed)
 
-    assert ((), ()) == (find(root).told, find(root).seeds)
+    assert ((), ()) == (find(root).trials, find(root).first_guesses)
 
 
 def test_equal_bests_are_one_seed_and_seeds_are_few(root):
@@ -147,8 +150,8 @@ def test_equal_bests_are_one_seed_and_seeds_are_few(root):
         add_study(root, f"study-{number}", [(values, "completed", 0.9 - 0.01 * number)], data_hash=f"old-{number}")
     found = find(root)
 
-    assert [0.01, 0.02, 0.03] == [values["rate"] for values in found.seeds]
-    assert MAX_SEEDS == len(found.origins)
+    assert [0.01, 0.02, 0.03] == [values["rate"] for values in found.first_guesses]
+    assert MAX_GUESSES == len(found.origins)
 
 
 def test_long_histories_are_thinned(root):
@@ -156,9 +159,9 @@ def test_long_histories_are_thinned(root):
     rng = np.random.default_rng(0)
     results = [(SPACE.sample(rng), "completed", float(score)) for score in rng.permutation(150) / 150]
     add_study(root, "long", results)
-    scores = [t.score for t in find(root).told]
+    scores = [t.score for t in find(root).trials]
 
-    assert MAX_TOLD == len(scores)
+    assert MAX_REUSED == len(scores)
     assert 149 / 150 == scores[0]
     assert min(scores) < 0.05
 
@@ -171,7 +174,7 @@ def test_an_unreadable_study_is_skipped(root, caplog):
     root.create("future/spec.json", json.dumps(spec).encode())
     root.create("champions/shoes/1.json", b"{}")
 
-    assert ["good/0"] == [t.reused_from for t in find(root).told]
+    assert ["good/0"] == [t.reused_from for t in find(root).trials]
     assert {"torn", "future"} == {record.args[0] for record in caplog.records}
 
 

@@ -126,12 +126,12 @@ APPROACH = SimpleNamespace(
 class RandomSampler:
     """Draws from the space by study seed and trial number alone."""
 
-    def __init__(self, approach, algorithm, space, seed, *, seeds=()):  # noqa: ARG002
-        self.seed, self.seeds = seed, seeds
+    def __init__(self, approach, algorithm, space, seed, *, first_guesses=()):  # noqa: ARG002
+        self.seed, self.first_guesses = seed, first_guesses
 
     def suggest(self, number, trials, reused=()):  # noqa: ARG002
-        if number < len(self.seeds):
-            return dict(self.seeds[number])
+        if number < len(self.first_guesses):
+            return dict(self.first_guesses[number])
         generator = np.random.default_rng([self.seed, number])
         return {"x": round(float(generator.uniform()), 6), "kind": str(generator.choice(["a", "b"]))}
 

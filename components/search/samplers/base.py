@@ -39,13 +39,13 @@ class History:
     """What a model of the objective may learn from.
 
     Attributes:
-        told: Hyperparameters and score of each finished trial.
+        results: Hyperparameters and score of each finished trial.
         scored: Whether that score is the trial's; one that diverged or failed has none of its own.
         ongoing: Hyperparameters of trials without a result so far.
         seen: Keys (`Space.key`) of all of them: what need not be suggested again.
     """
 
-    told: tuple[tuple[dict[str, Value], float], ...]
+    results: tuple[tuple[dict[str, Value], float], ...]
     scored: tuple[bool, ...]
     ongoing: tuple[dict[str, Value], ...]
     seen: frozenset
@@ -64,25 +64,25 @@ class History:
         earlier = sorted(reused, key=lambda t: (t.reused_from, t.number))
         finished = [t for t in (*earlier, *own) if t.is_finished]
         completed = [t for t in finished if t.status == "completed" and is_scored(t)]
-        scores = [_told_score(t, completed) for t in finished]
+        scores = [_expected_score(t, completed) for t in finished]
         worst = _worst([s for s in scores if s is not None])
-        told = tuple(
+        results = tuple(
             (t.hyperparameters, worst if s is None else max(s, worst)) for t, s in zip(finished, scores, strict=True)
         )
         ongoing = tuple(t.hyperparameters for t in own if not t.is_finished)
         scored = tuple(s is not None for s in scores)
-        return cls(told, scored, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in told), *ongoing)))
+        return cls(results, scored, ongoing, frozenset(space.key(v) for v in (*(v for v, _ in results), *ongoing)))
 
 
 def _worst(scores: list[float]) -> float:
-    """The lowest score that is told."""
+    """Return the lowest score that a model may learn from."""
     if not scores:
         return 0.0
     middle, best = statistics.median(scores), max(scores)
     return max(min(scores), middle - LOWEST * (best - middle)) if best > middle else min(scores)
 
 
-def _told_score(trial: Trial, completed: list[Trial]) -> float | None:
+def _expected_score(trial: Trial, completed: list[Trial]) -> float | None:
     """The score that the trial would probably have reached with all its epochs; None for a trial that went wrong."""
     if not is_scored(trial):
         return None
@@ -102,25 +102,25 @@ class HistorySampler(abc.ABC):
         algorithm: One of the approach's `ALGORITHMS`.
         space: The search space.
         seed: Seed of the study; each trial's own randomness is derived from it and the trial's number.
-        seeds: Hyperparameters to begin with, best first (warm start); values outside the space are moved into it.
+        first_guesses: Hyperparameters to begin with, best first (warm start); values outside the space are moved into it.
     """
 
     as_published = False
     """Whether every suggestion after the warm start's is the library's: no defaults, and repeats where it repeats itself."""
 
-    def __init__(self, algorithm: str, space: Space, seed: int, seeds: Sequence[dict[str, Value]] = ()) -> None:
+    def __init__(self, algorithm: str, space: Space, seed: int, first_guesses: Sequence[dict[str, Value]] = ()) -> None:
         self.algorithm = algorithm
         self.space = space
         self.seed = seed
-        self.seeds = tuple(space.conform(values) for values in seeds)
+        self.first_guesses = tuple(space.conform(values) for values in first_guesses)
 
     def suggest(self, number: int, trials: Sequence[Trial], reused: Sequence[Trial] = ()) -> dict[str, Value]:
         """Return the active hyperparameters of trial `number`; see `Sampler.suggest`."""
-        if number < len(self.seeds):
-            return dict(self.seeds[number])
+        if number < len(self.first_guesses):
+            return dict(self.first_guesses[number])
         history = History.of(self.space, number, trials, reused)
         defaults = self.space.defaults
-        is_first = number == len(self.seeds) and not self.as_published
+        is_first = number == len(self.first_guesses) and not self.as_published
         if is_first and self.space.key(defaults) not in history.seen:
             return defaults
         proposed = self.propose(number, history)

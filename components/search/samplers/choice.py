@@ -31,7 +31,7 @@ def describe(spec: dict[str, Any]) -> str:
 
 
 def make_sampler(
-    approach: str, algorithm: str, space: Space, seed: int, *, seeds: Sequence[dict[str, Value]] = ()
+    approach: str, algorithm: str, space: Space, seed: int, *, first_guesses: Sequence[dict[str, Value]] = ()
 ) -> Sampler:
     """Return the sampler of an approach, which its line in `components.approaches` names.
 
@@ -40,7 +40,7 @@ def make_sampler(
         algorithm: One of its values.
         space: The search space.
         seed: Seed of the study, 0 or more.
-        seeds: Hyperparameters that come first (`warm_start.find_reusable`).
+        first_guesses: Hyperparameters that come first (`warm_start.find_reusable`).
 
     Raises:
         ParameterError: For an unknown approach or algorithm.
@@ -50,4 +50,4 @@ def make_sampler(
     if algorithm not in ALGORITHMS[approach]:
         allowed = ", ".join(ALGORITHMS[approach])
         raise ParameterError(f"search_{approach}_algorithm must be one of {allowed}; got {algorithm!r}")
-    return APPROACHES[approach].sampler_class()(algorithm, space, seed, seeds)
+    return APPROACHES[approach].sampler_class()(algorithm, space, seed, first_guesses)

@@ -37,8 +37,8 @@ class KerasSampler(HistorySampler):
     Source: https://github.com/keras-team/keras-tuner, `tuners/bayesian.py`
     """
 
-    def __init__(self, algorithm: str, space: Space, seed: int, seeds: Sequence[dict[str, Value]] = ()) -> None:
-        super().__init__(algorithm, space, seed, seeds)
+    def __init__(self, algorithm: str, space: Space, seed: int, first_guesses: Sequence[dict[str, Value]] = ()) -> None:
+        super().__init__(algorithm, space, seed, first_guesses)
         self.as_published = algorithm == "bayesian"
 
     def propose(self, number: int, history: History) -> dict[str, Value] | None:
@@ -61,7 +61,7 @@ class KerasSampler(HistorySampler):
     def _tell(self, oracle: keras_tuner.Oracle, history: History) -> None:
         """Enter finished and ongoing trials where the oracle looks for them."""
         kinds = oracle_trial.TrialStatus
-        for (values, score), is_scored in zip(history.told, history.scored, strict=True):
+        for (values, score), is_scored in zip(history.results, history.scored, strict=True):
             status = kinds.COMPLETED if is_scored or not self.as_published else kinds.FAILED
             self._enter(oracle, values, status).score = score
         for values in history.ongoing:

@@ -84,12 +84,12 @@ class SkoptSampler(HistorySampler):
         Scores are told as losses in units of their own spread, because skopt's acquisition functions have a margin
         (`xi` = 0.01) in absolute units.
         """
-        optimizer = self.new_optimizer(seed, len(history.told))
-        if history.told:
-            scores = np.array([score for _, score in history.told])
+        optimizer = self.new_optimizer(seed, len(history.results))
+        if history.results:
+            scores = np.array([score for _, score in history.results])
             losses = list(-(scores - scores.mean()) / (scores.std() or 1.0))
             lies = [min(losses)] * len(history.ongoing)
-            points = [to_point(self.space, values) for values in (*(v for v, _ in history.told), *history.ongoing)]
+            points = [to_point(self.space, values) for values in (*(v for v, _ in history.results), *history.ongoing)]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 # No model before enough results are real ones, however many lies there are.

@@ -42,14 +42,14 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right to train one trial, until somebody claims its next epoch.
+    """The right to train one trial, until somebody claims its next term.
 
     Attributes:
         number: Of the trial.
-        epoch: 1 for the first claim on the trial, one more with each take-over.
+        term: 1 for the first claim on the trial, one more with each take-over.
         nonce: Names this claim among all.
         worker: Who holds it.
-        hyperparameters: From `params.json`, the same for every epoch.
+        hyperparameters: From `params.json`, the same in every term.
         seed: From `params.json`.
         based_on: Numbers of the finished trials the suggestion was made from.
         reused_from: Where a warm start took the hyperparameters from; empty otherwise.
@@ -59,7 +59,7 @@ class Claim:
     """
 
     number: int
-    epoch: int
+    term: int
     nonce: str
     worker: str
     hyperparameters: dict[str, Value]
@@ -88,23 +88,23 @@ class Liveness:
         self._stride_seconds = stride_seconds
         self._seen: dict[tuple[int, int], _Silence] = {}
 
-    def observe(self, number: int, epoch: int, beat: Any, began: float, ended: float) -> None:
+    def observe(self, number: int, term: int, beat: Any, began: float, ended: float) -> None:
         """Note the heartbeat of a claim (None before the first), read between two moments."""
-        seen = self._seen.get((number, epoch))
+        seen = self._seen.get((number, term))
         if seen is None or seen.beat != beat:
-            self._seen[number, epoch] = _Silence(beat, since=ended, last=ended, counted=0.0)
+            self._seen[number, term] = _Silence(beat, since=ended, last=ended, counted=0.0)
         elif began > seen.last:
             counted = seen.counted + min(began - seen.last, self._stride_seconds)
-            self._seen[number, epoch] = seen._replace(last=began, counted=counted)
+            self._seen[number, term] = seen._replace(last=began, counted=counted)
 
-    def silent_seconds(self, number: int, epoch: int, now: float) -> float:
+    def silent_seconds(self, number: int, term: int, now: float) -> float:
         """Return how long the claim has shown the heartbeat that it shows; 0 for one that was never looked at."""
-        seen = self._seen.get((number, epoch))
+        seen = self._seen.get((number, term))
         return max(0.0, now - seen.since) if seen else 0.0
 
-    def is_stale(self, number: int, epoch: int) -> bool:
+    def is_stale(self, number: int, term: int) -> bool:
         """Return whether the claim's owner counts as dead."""
-        seen = self._seen.get((number, epoch))
+        seen = self._seen.get((number, term))
         return seen is not None and seen.counted >= self._ttl_seconds
 
 

@@ -20,32 +20,32 @@ _READERS = 8
 
 
 def params_key(number: int) -> str:
-    """Key of what a trial is to try."""
+    """Return the key of what a trial tries."""
     return f"trials/{number:05d}/params.json"
 
 
-def claim_key(number: int, epoch: int) -> str:
-    """Key of the claim of an epoch; the number in the name is the fencing token."""
-    return f"trials/{number:05d}/claim.{epoch:04d}.json"
+def claim_key(number: int, term: int) -> str:
+    """Return the key of the claim of a term; the number in the name is the fencing token."""
+    return f"trials/{number:05d}/claim.{term:04d}.json"
 
 
-def heartbeat_key(number: int, epoch: int) -> str:
-    """Key of the one object that is overwritten."""
-    return f"trials/{number:05d}/heartbeat.{epoch:04d}"
+def heartbeat_key(number: int, term: int) -> str:
+    """Return the key of a claim's heartbeat, the one object that is overwritten."""
+    return f"trials/{number:05d}/heartbeat.{term:04d}"
 
 
-def fault_key(number: int, epoch: int) -> str:
-    """Key of the note that the device broke under the claim of an epoch."""
-    return f"trials/{number:05d}/fault.{epoch:04d}.json"
+def fault_key(number: int, term: int) -> str:
+    """Return the key of the note that the device broke during a term."""
+    return f"trials/{number:05d}/fault.{term:04d}.json"
 
 
 def result_key(number: int) -> str:
-    """Key of the accepted result."""
+    """Return the key of the accepted result."""
     return f"trials/{number:05d}/result.json"
 
 
 def checkpoints_key(number: int) -> str:
-    """Prefix of a trial's checkpoints."""
+    """Return the prefix of a trial's checkpoints."""
     return f"trials/{number:05d}/checkpoints"
 
 
@@ -74,9 +74,9 @@ class TrialRecord:
     Attributes:
         number: Of the trial.
         params: Content of `params.json`.
-        epoch: Highest claim; 0 without one.
+        term: Number of the highest claim; 0 without one.
         claim: Its content.
-        heartbeat: Content of the newest heartbeat, which may be a former epoch's; None before the first.
+        heartbeat: Content of the newest heartbeat, which may be of a former term; None before the first.
         result: Content of `result.json`; None while there is none.
         checkpoints: Keys of checkpoint objects.
         faults: Claims under which the device broke.
@@ -84,7 +84,7 @@ class TrialRecord:
 
     number: int
     params: dict[str, Any] = field(default_factory=dict)
-    epoch: int = 0
+    term: int = 0
     claim: dict[str, Any] = field(default_factory=dict)
     heartbeat: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
@@ -104,7 +104,7 @@ class TrialRecord:
     @property
     def beat(self) -> int | None:
         """Count of the owner's heartbeats; None before its first."""
-        return self.heartbeat["beat"] if self.heartbeat and self.heartbeat["epoch"] == self.epoch else None
+        return self.heartbeat["beat"] if self.heartbeat and self.heartbeat["epoch"] == self.term else None
 
     @property
     def device_seconds(self) -> float:
@@ -128,13 +128,13 @@ class TrialRecord:
         scores = tuple(self.heartbeat["scores"]) if self.heartbeat else ()
         return Trial(
             **shared,
-            status="running" if self.epoch else "waiting",
+            status="running" if self.term else "waiting",
             score=max(scores, default=None),
             scores=scores,
             epochs=len(scores),
             device_seconds=self.device_seconds,
             worker=self.claim.get("worker", ""),
-            attempts=max(self.epoch, 1),
+            attempts=max(self.term, 1),
         )
 
 
@@ -164,9 +164,9 @@ class Records:
                 record.params = {"unread": key}
             elif match[2] == "result" and record.result is None:
                 record.result = {"unread": key}
-            elif match[3] == "claim" and int(match[4]) > record.epoch:
-                record.epoch = int(match[4])
-                record.claim = known.claim if record.epoch == known.epoch and known.claim else {"unread": key}
+            elif match[3] == "claim" and int(match[4]) > record.term:
+                record.term = int(match[4])
+                record.claim = known.claim if record.term == known.term and known.claim else {"unread": key}
             elif match[3] == "heartbeat" and (record.heartbeat is None or key > record.heartbeat["unread"]):
                 record.heartbeat = {"unread": key}
             elif match[3] == "fault":
@@ -189,8 +189,8 @@ class Records:
                 # Written by this process after the listing began.
                 record = listed.setdefault(number, known)
                 record.result = record.result or known.result
-                if known.epoch > record.epoch:
-                    record.epoch, record.claim = known.epoch, known.claim
+                if known.term > record.term:
+                    record.term, record.claim = known.term, known.claim
             self.trials = {number: record for number, record in sorted(listed.items()) if record.params}
 
     def add(self, record: TrialRecord) -> None:

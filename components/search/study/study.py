@@ -1,6 +1,6 @@
 """A study: any number of workers share trials through a store, and nothing that was finished is lost.
 
-The protocol needs one primitive, create-if-absent. `params.json` fixes what a trial tries, `claim.<epoch>.json` who
+The protocol needs one primitive, create-if-absent. `params.json` fixes what a trial tries, `claim.<term>.json` who
 works on it, `result.json` what came of it; each is written once, and the first writer wins. Two workers on one trial
 waste time but do no harm: parameters and seed are fixed, so their results are interchangeable.
 """
@@ -87,12 +87,12 @@ class Study:
         """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
         start = self.timing.clock()
         # Looked up before the records: a process that ended after the listing may have posted its result meanwhile.
-        gone = {(r.number, r.epoch) for r in self._unfinished() if is_gone(r.claim.get("process", {}))}
+        gone = {(r.number, r.term) for r in self._unfinished() if is_gone(r.claim.get("process", {}))}
         self._records.refresh(store or self.store)
         self._gone = gone
         end = self.timing.clock()
         for record in self._unfinished():
-            self._liveness.observe(record.number, record.epoch, record.beat, start, end)
+            self._liveness.observe(record.number, record.term, record.beat, start, end)
         self._renewed = (end, end - start)
 
     def refresh_if_due(self) -> bool:
@@ -118,9 +118,9 @@ class Study:
     def ledger(self) -> Ledger:
         """Return the study as it stands, read anew."""
         self.refresh()
-        return self.known()
+        return self.snapshot()
 
-    def known(self) -> Ledger:
+    def snapshot(self) -> Ledger:
         """Return the study as of the last refresh."""
         if self._reused is None:
             self._reused = self._read_reused()
@@ -137,7 +137,7 @@ class Study:
             return True
         unfinished = self._unfinished()
         if self.is_used_up():
-            return not any(record.epoch for record in unfinished)
+            return not any(record.term for record in unfinished)
         return len(self._records.trials) >= self.spec["trials"] and not unfinished
 
     def check(self) -> None:
@@ -180,8 +180,8 @@ class Study:
                 spent += claim.spent_seconds + device_seconds
                 continue
             spent += record.device_seconds
-            if record.result is None and record.epoch and not record.is_released:
-                silent = self._liveness.silent_seconds(record.number, record.epoch, now)
+            if record.result is None and record.term and not record.is_released:
+                silent = self._liveness.silent_seconds(record.number, record.term, now)
                 spent += min(silent, self.timing.ttl_seconds)
         return spent >= 60 * self.spec["minutes"]
 
@@ -207,7 +207,7 @@ class Study:
             if self.is_used_up() or len(self._records.trials) >= self.spec["trials"]:
                 return None
             number = max(self._records.trials, default=-1) + 1
-            ledger = self.known()
+            ledger = self.snapshot()
             hyperparameters, reused_from = suggest(number, ledger)
             params = {
                 "hyperparameters": hyperparameters,
@@ -226,10 +226,10 @@ class Study:
 
     def _claim_known(self, record: TrialRecord, worker: str) -> Claim | None:
         """Claim a trial that was never claimed or whose owner is gone; None while it lives."""
-        if record.epoch == 0:
+        if record.term == 0:
             return None if self.is_used_up() else self._claim(record, worker)
-        gone = record.is_released or (record.number, record.epoch) in self._gone
-        if not gone and not self._liveness.is_stale(record.number, record.epoch):
+        gone = record.is_released or (record.number, record.term) in self._gone
+        if not gone and not self._liveness.is_stale(record.number, record.term):
             return None
         failpoint("stale")
         if record.deaths >= MAX_ATTEMPTS:
@@ -241,26 +241,26 @@ class Study:
         return self._claim(record, worker)
 
     def _claim(self, record: TrialRecord, worker: str) -> Claim | None:
-        epoch, nonce = record.epoch + 1, uuid.uuid4().hex
+        term, nonce = record.term + 1, uuid.uuid4().hex
         body = {
             "nonce": nonce,
             "worker": worker,
             "process": process_identity(),
             "started": time.time(),
-            "deaths": record.deaths if record.epoch else 0,
+            "deaths": record.deaths if record.term else 0,
         }
-        won = self.store.create(names.claim_key(record.number, epoch), encode(body))
+        won = self.store.create(names.claim_key(record.number, term), encode(body))
         failpoint("claim-sent")
-        record.epoch, record.claim = epoch, body if won else {}
+        record.term, record.claim = term, body if won else {}
         if not won:
             return None
-        if epoch > 1:
-            log.info("trial %d: taken over, attempt %d", record.number, epoch)
+        if term > 1:
+            log.info("trial %d: taken over, attempt %d", record.number, term)
             failpoint("taken-over")
         failpoint("claimed")
         return Claim(
             number=record.number,
-            epoch=epoch,
+            term=term,
             nonce=nonce,
             worker=worker,
             hyperparameters=record.params["hyperparameters"],
@@ -281,7 +281,7 @@ class Study:
     def owns(self, claim: Claim) -> bool:
         """Return whether nobody took the trial over, as of the last refresh."""
         record = self._records.trials.get(claim.number)
-        return record is None or (record.epoch <= claim.epoch and record.result is None)
+        return record is None or (record.term <= claim.term and record.result is None)
 
     def beat(
         self,
@@ -305,19 +305,19 @@ class Study:
         """
         body = {
             "beat": count,
-            "epoch": claim.epoch,
+            "epoch": claim.term,
             "scores": scores,
             "device_seconds": claim.spent_seconds + device_seconds,
             "released": released,
             "nonce": claim.nonce,
         }
-        store.write(names.heartbeat_key(claim.number, claim.epoch), encode(body))
+        store.write(names.heartbeat_key(claim.number, claim.term), encode(body))
 
     def note_fault(self, claim: Claim, error: BaseException) -> None:
         """Note that the device broke under a claim, for the worker that takes the trial over."""
         body = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
         try:
-            self.store.create(names.fault_key(claim.number, claim.epoch), encode(body))
+            self.store.create(names.fault_key(claim.number, claim.term), encode(body))
         except FashionTuningError as unsaid:
             log.warning("trial %d: fault could not be noted: %s", claim.number, unsaid)
 
@@ -352,7 +352,7 @@ class Study:
         """Return the checkpoints of a claimed trial, those of its former owners included."""
         return self.checkpoints(
             names.checkpoints_key(claim.number),
-            writer=f"{claim.epoch:04d}",
+            writer=f"{claim.term:04d}",
             binding={"hyperparameters": claim.hyperparameters, "seed": claim.seed},
         )
 

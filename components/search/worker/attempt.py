@@ -13,7 +13,7 @@ from components.search.study.claims import Claim
 from components.search.study.pruning import should_prune
 from components.search.study.study import Study
 from components.search.trial import Trial
-from components.search.worker.heartbeat import Pulse
+from components.search.worker.heartbeat import Heartbeat
 from components.search.worker.termination import Termination
 
 log = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ class Attempt:
     Args:
         study: The study of the claim.
         claim: What to train.
-        pulse: Shows the others how far it is.
+        heartbeat: Shows the other workers how far the trial is.
         termination: Tells when to save and leave.
     """
 
-    def __init__(self, study: Study, claim: Claim, pulse: Pulse, termination: Termination) -> None:
+    def __init__(self, study: Study, claim: Claim, heartbeat: Heartbeat, termination: Termination) -> None:
         self._study = study
         self._claim = claim
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._termination = termination
         self._clock = study.timing.clock
         self._epochs: int = study.spec["epochs"]
@@ -62,23 +62,23 @@ class Attempt:
                 ImportError likewise.
         """
         claim = self._claim
-        self._pulse.start(claim)
+        self._heartbeat.start(claim)
         status, error = "completed", ""
         try:
             trainer = make_trainer()
             if claim.faults:
                 self._prove(trainer)
             step, resume = self._restore()
-            self._pulse.begin(self._scores)
+            self._heartbeat.begin(self._scores)
             self._saved_at = self._clock()
             if step < self._epochs and not self._ends_with_the_budget():
                 self._note(self._fit(trainer, resume))
         except TakenOverError:
-            self._pulse.end()
+            self._heartbeat.end()
             log.info("trial %d: taken over by another worker", claim.number)
             return None
         except (FashionTuningError, KeyboardInterrupt, OSError, ImportError):
-            self._pulse.end(release=True)
+            self._heartbeat.end(release=True)
             raise
         except TrialDivergedError as diverged:
             status, error = "diverged", str(diverged)
@@ -86,13 +86,13 @@ class Attempt:
         except Exception as failure:
             if is_device_fault(failure):
                 self._study.note_fault(claim, failure)
-                self._pulse.end(release=True)
+                self._heartbeat.end(release=True)
                 raise device_fault(f"trial {claim.number}", failure) from failure
             log.debug("trial %d", claim.number, exc_info=True)
             kind = "out of memory" if is_out_of_memory(failure) else type(failure).__name__
             status, error = "failed", f"{kind}: {failure}"
-        device_seconds = self._pulse.device_seconds
-        self._pulse.end()
+        device_seconds = self._heartbeat.device_seconds
+        self._heartbeat.end()
         if self._pruned:
             status = "pruned"
         if status == "completed" and not self._scores:
@@ -124,7 +124,7 @@ class Attempt:
 
     def _ends_with_the_budget(self) -> bool:
         """Return whether the trial has a score and the study's device-minutes are gone; then it ends as pruned."""
-        if self._scores and self._study.is_used_up(self._claim, self._pulse.device_seconds):
+        if self._scores and self._study.is_used_up(self._claim, self._heartbeat.device_seconds):
             self._pruned = self._out_of_budget = True
         return self._out_of_budget
 
@@ -140,7 +140,7 @@ class Attempt:
 
     def _restore(self) -> tuple[int, State | None]:
         """Return the step and state to go on from; (0, None) at the beginning."""
-        saved = self._checkpoints.latest() if self._claim.epoch > 1 else None
+        saved = self._checkpoints.latest() if self._claim.term > 1 else None
         if saved is None:
             return 0, None
         step, state, meta = saved
@@ -161,9 +161,9 @@ class Attempt:
             self._epochs,
             score,
             max(self._scores),
-            self._pulse.device_seconds,
+            self._heartbeat.device_seconds,
         )
-        self._pulse.report(self._scores)
+        self._heartbeat.report(self._scores)
         if not self._study.owns(self._claim):
             raise TakenOverError
         if epoch >= self._epochs:
@@ -182,7 +182,7 @@ class Attempt:
         return True
 
     def _others(self) -> list[tuple[float, ...]]:
-        trials = self._study.known().trials
+        trials = self._study.snapshot().trials
         return [t.scores for t in trials if t.number != self._claim.number and t.scores]
 
     def _is_checkpoint_due(self) -> bool:
@@ -219,7 +219,7 @@ class Attempt:
             wall_seconds=self._clock() - claim.claimed,
             peak_memory_bytes=self._peak_memory_bytes,
             worker=claim.worker,
-            attempts=claim.epoch,
+            attempts=claim.term,
             based_on=claim.based_on,
             error=error[:1000],
             reused_from=claim.reused_from,

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 30.0
 
 
-class Pulse:
+class Heartbeat:
     """Beats for one claim after another; a context manager that owns the thread.
 
     Training never waits for it: `report` only wakes the thread, which then beats and renews the study's mirror, unless
@@ -39,7 +39,7 @@ class Pulse:
         self._error: FashionTuningError | None = None
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
         return self
 

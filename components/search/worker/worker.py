@@ -18,7 +18,7 @@ from components.search.study.study import Study
 from components.search.trial import Ledger, Trial
 from components.search.warm_start import find_reusable
 from components.search.worker.attempt import Attempt
-from components.search.worker.heartbeat import Pulse
+from components.search.worker.heartbeat import Heartbeat
 from components.search.worker.termination import Termination
 from components.stores import Store, open_store
 
@@ -67,10 +67,10 @@ def run_worker(
     study = Study.create_or_open(root, name, spec, timing=timing)
     if not study.is_finished():
         reused = _warm_start(study, root)
-        with Termination(timing.term_seconds) as termination, Pulse(study) as pulse:
-            _Worker(study, approach, train_data, reused, worker, require_gpu, pulse, termination).run()
+        with Termination(timing.term_seconds) as termination, Heartbeat(study) as heartbeat:
+            _Worker(study, approach, train_data, reused, worker, require_gpu, heartbeat, termination).run()
     study.collect()
-    ledger = study.known()
+    ledger = study.snapshot()
     best = ledger.best()
     log.info(
         "study %s: %d trials, %.1f device-seconds, best %s",
@@ -111,16 +111,16 @@ class _Worker:
         reused: dict[str, Any],
         name: str,
         require_gpu: bool,
-        pulse: Pulse,
+        heartbeat: Heartbeat,
         termination: Termination,
     ) -> None:
         self._study = study
         self._approach = approach
         self._train_data = train_data
-        self._seeds, self._origins = reused["seeds"], reused["origins"]
+        self._first_guesses, self._origins = reused["seeds"], reused["origins"]
         self._name = name
         self._require_gpu = require_gpu
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._termination = termination
         self._trainer: Trainer | None = None
         self._sampler: Sampler | None = None
@@ -134,14 +134,14 @@ class _Worker:
             posted: Future[Trial] | None = None
             while True:
                 self._termination.check()
-                self._pulse.check()
+                self._heartbeat.check()
                 claim = self._study.claim_next(self._name, self._suggest)
                 if posted is not None:
                     posted.result()
                     posted = None
                     failpoint("after-result")
                 if claim is not None:
-                    trial = Attempt(self._study, claim, self._pulse, self._termination).run(self._make_trainer)
+                    trial = Attempt(self._study, claim, self._heartbeat, self._termination).run(self._make_trainer)
                     if trial is not None:
                         failpoint("before-result")
                         self._study.anticipate(trial)
@@ -157,10 +157,10 @@ class _Worker:
         if self._sampler is None:
             spec = self._study.spec
             self._sampler = make_sampler(
-                spec["approach"], spec["algorithm"], self._study.space, spec["seed"], seeds=self._seeds
+                spec["approach"], spec["algorithm"], self._study.space, spec["seed"], first_guesses=self._first_guesses
             )
         hyperparameters = self._sampler.suggest(number, ledger.trials, ledger.reused)
-        return hyperparameters, self._origins[number] if number < len(self._seeds) else ""
+        return hyperparameters, self._origins[number] if number < len(self._first_guesses) else ""
 
     def _make_trainer(self) -> Trainer:
         if self._trainer is None:

@@ -28,7 +28,7 @@ def test_every_history_is_told_in_numbers():
     for trials, reused in random_ones(300):
         history = History.of(SPACE, len(trials), trials, reused)
         finished = [t for t in (*trials, *reused) if t.status in FINISHED]
-        scores = [score for _, score in history.told]
+        scores = [score for _, score in history.results]
         reached = [t.score for t in finished if is_scored(t)]
 
         assert len(finished) == len(scores) == len(history.scored)

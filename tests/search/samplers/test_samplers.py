@@ -91,12 +91,12 @@ def test_the_defaults_come_first(algorithm):
     assert first != sampler.suggest(1, [Trial(number=0, status="running", hyperparameters=first)])
 
 
-def test_seeds_come_before_everything_and_fit_the_space():
-    """Warm start's seeds are the first suggestions, in their order, moved into the space; then come the defaults."""
-    seeds = ({"rate": 0.02, "momentum": 0.5, "decay": 1e-3, "optimizer": "NAG"}, {"rate": 5.0})
-    sampler = make_sampler("resnet18", "random", DESCRIBED, 0, seeds=seeds)
+def test_first_guesses_come_before_everything_and_fit_the_space():
+    """Warm start's guesses are the first suggestions, in their order, moved into the space; then come the defaults."""
+    guesses = ({"rate": 0.02, "momentum": 0.5, "decay": 1e-3, "optimizer": "NAG"}, {"rate": 5.0})
+    sampler = make_sampler("resnet18", "random", DESCRIBED, 0, first_guesses=guesses)
 
-    assert seeds[0] == sampler.suggest(0, [])
+    assert guesses[0] == sampler.suggest(0, [])
     assert {**DESCRIBED.defaults, "rate": 0.1} == sampler.suggest(1, [])
     assert DESCRIBED.defaults == sampler.suggest(2, [])
 
@@ -206,7 +206,7 @@ def test_history_tells_failures_as_the_worst_score():
     ]
     history = History.of(Space((Parameter(name="rate", low=0.0, high=1.0, default=0.5),)), 5, trials, [])
 
-    assert (({"rate": 0.0}, 0.4), ({"rate": 0.1}, 0.4), ({"rate": 0.2}, 0.4)) == history.told
+    assert (({"rate": 0.0}, 0.4), ({"rate": 0.1}, 0.4), ({"rate": 0.2}, 0.4)) == history.results
     assert ({"rate": 0.3}, {"rate": 0.4}) == history.ongoing
 
 
@@ -223,10 +223,10 @@ def test_a_pruned_trial_is_told_with_what_others_gained_later():
         for i, (status, scores) in enumerate(curves)
     ]
     space = Space((Parameter(name="rate", low=0.0, high=1.0, default=0.5),))
-    told = [score for _, score in History.of(space, 9, trials, []).told]
+    told = [score for _, score in History.of(space, 9, trials, []).results]
 
     np.testing.assert_allclose([0.9, 0.8, 0.4 + 0.35, 0.7 + 0.2], told)
-    assert 0.4 == History.of(space, 9, trials[2:3], []).told[0][1]
+    assert 0.4 == History.of(space, 9, trials[2:3], []).results[0][1]
 
 
 def test_hopeless_scores_do_not_drown_the_differences_between_good_ones():
@@ -237,11 +237,11 @@ def test_hopeless_scores_do_not_drown_the_differences_between_good_ones():
         for i, score in enumerate(scores)
     ]
     space = Space((Parameter(name="rate", low=0.0, high=1.0, default=0.5),))
-    told = [score for _, score in History.of(space, 9, trials, []).told]
+    told = [score for _, score in History.of(space, 9, trials, []).results]
 
     np.testing.assert_allclose([0.87, 0.86, 0.86, 0.85, 0.84], told)
     alike = [trials[1], trials[2], trials[4]]
-    assert [0.86, 0.86, 0.1] == [score for _, score in History.of(space, 9, alike, []).told], "no spread to go by"
+    assert [0.86, 0.86, 0.1] == [score for _, score in History.of(space, 9, alike, []).results], "no spread to go by"
 
 
 @pytest.mark.parametrize("algorithm", RESNET)

@@ -87,9 +87,9 @@ def test_suggestions_fit_the_space_and_are_repeatable(algorithm, space, tmp_path
 
 
 @pytest.mark.parametrize("algorithm", MLP)
-def test_the_defaults_come_first_and_seeds_before_them(algorithm):
-    """Warm start's seeds, then the defaults (not with the oracle as published), then the oracle's own ideas."""
-    sampler = make_sampler("mlp", algorithm, DESCRIBED, 0, seeds=({**DESCRIBED.defaults, "rate": 0.02},))
+def test_the_defaults_come_first_and_first_guesses_before_them(algorithm):
+    """Warm start's guesses, then the defaults (not with the oracle as published), then the oracle's own ideas."""
+    sampler = make_sampler("mlp", algorithm, DESCRIBED, 0, first_guesses=({**DESCRIBED.defaults, "rate": 0.02},))
 
     assert {**DESCRIBED.defaults, "rate": 0.02} == sampler.suggest(0, [])
     assert (algorithm != "bayesian") == (DESCRIBED.defaults == sampler.suggest(1, []))
@@ -196,7 +196,7 @@ def test_ongoing_trials_are_hallucinated_by_the_oracle(kind):
     mean, deviation = oracle.gpr.predict(points[12:], return_std=True)
 
     assert (15, 6) == points.shape
-    np.testing.assert_allclose([-score for _, score in history.told], losses[:12])
+    np.testing.assert_allclose([-score for _, score in history.results], losses[:12])
     np.testing.assert_allclose(mean + deviation, losses[12:])
 
 

@@ -40,8 +40,8 @@ class Worker:
         self.study.refresh()
         self.claim = self.study.claim_next(self.name, self.suggest)
         if self.claim is not None:
-            key = (self.claim.number, self.claim.epoch)
-            assert key not in self.world["owners"], "an epoch has two owners"
+            key = (self.claim.number, self.claim.term)
+            assert key not in self.world["owners"], "a term has two owners"
             self.world["owners"][key] = self.name
             known = self.world["params"].setdefault(self.claim.number, (self.claim.hyperparameters, self.claim.seed))
             assert known == (self.claim.hyperparameters, self.claim.seed)
@@ -63,7 +63,7 @@ class Worker:
             seed=claim.seed,
             score=None if failed else score,
             scores=() if failed else (score / 2, score),
-            worker=f"{self.name}/{claim.epoch}",
+            worker=f"{self.name}/{claim.term}",
             based_on=claim.based_on,
         )
         self.study.refresh()
@@ -99,7 +99,7 @@ class Worker:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_interleavings_keep_the_promises(seed, tmp_path, monkeypatch):
-    """No epoch has two owners, no acknowledged result is lost, no trial is tried with two settings, and the study ends."""
+    """No term has two owners, no acknowledged result is lost, no trial is tried with two settings, and the study ends."""
     monkeypatch.setattr("components.search.study.study.process_identity", dict)
     rng, now, root = np.random.default_rng(seed), [0.0], open_store(str(tmp_path))
     spec = StudySpec(

@@ -17,11 +17,11 @@ MAX_EPOCH = 3
 
 @dataclass(frozen=True)
 class Worker:
-    """Where a worker stands: `idle`, `claiming` (having seen `seen` epochs), `training`, `posting`, `done`."""
+    """Where a worker stands: `idle`, `claiming` (having seen `seen` terms), `training`, `posting`, `done`."""
 
     step: str = "idle"
     seen: int = 0
-    epoch: int = 0
+    term: int = 0
     nonce: int = 0
     paused: bool = False
     retrying: bool = False
@@ -33,12 +33,12 @@ class World:
     """The store and the two workers.
 
     Attributes:
-        claims: Nonce of each epoch's claim, from epoch 1.
+        claims: Nonce of each term's claim, from term 1.
         result: Nonce of the accepted result; 0 for none.
         posted: Nonces of results that a worker was told are accepted.
         alive: Nonces whose owners still beat.
         overwritten: True once an accepted result was replaced.
-        owners: (epoch, nonce) of every claim a worker took for its own.
+        owners: (term, nonce) of every claim a worker took for its own.
         repeats: Trainings begun.
         budget: Crashes, pauses, lost acknowledgements and broken devices still to come.
     """
@@ -109,9 +109,9 @@ def create_claim(world: World, index: int, worker: Worker, rules: Rules):
             yield put(replace(after, budget=(crashes, pauses, lost - 1, broken)), index, replace(worker, retrying=True))
     mine = len(world.claims) > worker.seen and world.claims[worker.seen] == worker.nonce
     if free or (mine and worker.retrying and rules.lost_acknowledgement_is_recognised):
-        epoch = worker.seen + 1
-        owned = replace(after, owners=after.owners | {(epoch, worker.nonce)})
-        yield put(owned, index, replace(worker, step="training", epoch=epoch))
+        term = worker.seen + 1
+        owned = replace(after, owners=after.owners | {(term, worker.nonce)})
+        yield put(owned, index, replace(worker, step="training", term=term))
     else:
         # What it wrote itself it takes for another's, and no longer beats for.
         yield put(replace(world, alive=world.alive - {worker.nonce}), index, Worker())
@@ -143,9 +143,9 @@ def put(world: World, index: int, worker: Worker) -> World:
 def violations(world: World, rules: Rules) -> list[str]:
     """What is wrong with a world, whatever comes next."""
     found = []
-    epochs = [epoch for epoch, _ in world.owners]
-    if len(epochs) != len(set(epochs)):
-        found.append("an epoch has two owners")
+    terms = [term for term, _ in world.owners]
+    if len(terms) != len(set(terms)):
+        found.append("a term has two owners")
     if world.overwritten or len(world.posted) > 1:
         found.append("an acknowledged result was lost")
     if rules == Rules() and sum(nonce in world.alive for nonce in world.claims) > 1:
@@ -182,7 +182,7 @@ def explore(rules: Rules, until: str = "") -> Exploration:
 
 
 def test_no_interleaving_violates_the_protocol():
-    """Of tens of thousands of states none has two owners of an epoch, a lost result, or no way on."""
+    """Of tens of thousands of states none has two owners of a term, a lost result, or no way on."""
     exploration = explore(Rules())
 
     assert set() == exploration.found
@@ -194,7 +194,7 @@ def test_no_interleaving_violates_the_protocol():
     ("bug", "violation"),
     [
         ("result_is_create_only", "an acknowledged result was lost"),
-        ("claim_is_create_only", "an epoch has two owners"),
+        ("claim_is_create_only", "a term has two owners"),
         ("accepted_result_is_read_back", "an acknowledged result was lost"),
     ],
 )

@@ -61,7 +61,7 @@ def _race(uri, environment, barrier, answers, racer, rounds, act):
 
 
 def claim(study, number, racer):
-    """Claim the next epoch of a trial as the study itself does; return whether it was won."""
+    """Claim the next term of a trial as the study itself does; return whether it was won."""
     return study._claim(study._records.trials[number], f"w{racer}") is not None
 
 
@@ -111,14 +111,14 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(("kind", "rounds"), [("local", 200), ("gcs", 50), pytest.param("gcs", 200, marks=SLOW)])
 def test_two_take_over_one_trial(make_place, monkeypatch, kind, rounds):
-    """Two observers of a dead owner make exactly one next epoch, and never one after it."""
+    """Two observers of a dead owner make exactly one next term, and never one after it."""
     place = make_place(kind)
     study = with_trials(place, monkeypatch, rounds, claimed=True)
     outcome = race(place, 2, rounds, claim)
 
     assert [1] * rounds == [sum(won) for won in outcome]
     study.refresh()
-    assert {2} == {study._records.trials[number].epoch for number in range(rounds)}
+    assert {2} == {study._records.trials[number].term for number in range(rounds)}
 
 
 @pytest.mark.parametrize(("kind", "rounds"), [("local", 100), ("gcs", 25), pytest.param("gcs", 100, marks=SLOW)])

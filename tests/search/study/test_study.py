@@ -96,14 +96,14 @@ def watch(observer, clock, seconds):
 
 
 def test_silent_claim_is_taken_over_with_the_same_parameters(open_study, clock):
-    """After a TTL without a change the trial goes to the next epoch, with what the heartbeat said of device time."""
+    """After a TTL without a change the trial goes to the next term, with what the heartbeat said of device time."""
     owner, observer = open_study(), open_study()
     claim = owner.claim_next("owner", suggest)
     owner.beat(claim, 1, (0.5,), 12.0, store=owner.store)
     watch(observer, clock, 90)
     taken = observer.claim_next("observer", suggest)
 
-    assert (0, 2) == (taken.number, taken.epoch)
+    assert (0, 2) == (taken.number, taken.term)
     assert (claim.hyperparameters, claim.seed) == (taken.hyperparameters, taken.seed)
     assert 12.0 == taken.spent_seconds
     owner.refresh()
@@ -159,7 +159,7 @@ def test_released_claim_is_free_at_once(open_study):
     owner.beat(claim, 1, (), 5.0, store=owner.store, released=True)
     taken = observer.claim_next("observer", suggest)
 
-    assert (0, 2) == (taken.number, taken.epoch)
+    assert (0, 2) == (taken.number, taken.term)
     assert 0 == observer._records.trials[0].claim["deaths"]
 
 
