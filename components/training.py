@@ -9,10 +9,8 @@ better than what the search chose, and the report says which (arXiv 2506.19540).
 """
 
 import dataclasses
-import importlib.metadata
 import json
 import logging
-import platform
 import shutil
 import tempfile
 import time
@@ -25,6 +23,7 @@ from components.approaches import APPROACHES
 from components.data.contract import TrainData
 from components.errors import DataError, FashionTuningError, PermissionDeniedError, StorageError, UnavailableError
 from components.models.contract import DEFAULT_FILE, ApproachModule, FitResult, State, Trainer, TrialDivergedError
+from components.models.facts import model_facts, write_metadata
 from components.models.faults import device_faults_end, is_out_of_memory, make_trainer
 from components.models.hardware import PARITY_TOLERANCE
 from components.models.space import Space, Value
@@ -104,9 +103,10 @@ def train_final(
     with device_faults_end("final training"):
         replicates = _train_replicates(trainer, best, train_data, settings, checkpoints)
         winner = max(replicates, key=lambda r: (r.validation_accuracy, -r.seed))
-        differences = _export(approach, trainer, best, replicates, winner, model_dir)
+        facts = model_facts(approach, train_data, best.hyperparameters)
+        differences = _export(approach, trainer, facts, replicates, winner, model_dir)
         default = _train_default(approach, trainer, train_data, ledger, best, settings, model_dir, checkpoints)
-    described = _describe(approach, trainer, train_data, ledger, best, settings, replicates, winner, differences)
+    described = facts | _describe(approach, trainer, ledger, best, settings, replicates, winner, differences)
     if default is not None:
         described["default"] = default
         described["device_seconds"] += default.get("device_seconds", 0.0)
@@ -205,7 +205,8 @@ def _train_default(
         log.warning("the default configuration has no model: %s", error)
         return {**described, "error": str(error)}
     with tempfile.TemporaryDirectory() as scratch:
-        _export_one(trainer, trained, hyperparameters, target, Path(scratch) / approach.NATIVE_FILE)
+        facts = model_facts(approach, data, hyperparameters)
+        _export_one(trainer, trained, facts, target, Path(scratch) / approach.NATIVE_FILE)
     return {
         **described,
         "validation_accuracy": trained.validation_accuracy,
@@ -242,7 +243,7 @@ def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, save
 def _export(
     approach: ApproachModule,
     trainer: Trainer,
-    best: Trial,
+    facts: dict[str, Any],
     replicates: list[Replicate],
     winner: Replicate,
     model_dir: Path,
@@ -257,30 +258,28 @@ def _export(
         for replicate in replicates:
             native = Path(scratch) / approach.NATIVE_FILE
             target = folder / f"{replicate.seed}.onnx"
-            differences[replicate.seed] = _export_one(trainer, replicate, best.hyperparameters, target, native)
+            differences[replicate.seed] = _export_one(trainer, replicate, facts, target, native)
             if replicate is winner:
                 shutil.copyfile(native, model_dir / approach.NATIVE_FILE)
                 shutil.copyfile(target, model_dir / "model.onnx")
     return differences
 
 
-def _export_one(
-    trainer: Trainer, replicate: Replicate, hyperparameters: dict[str, Value], target: Path, native: Path
-) -> float:
-    difference = trainer.export(replicate.result, hyperparameters, str(target), str(native))
+def _export_one(trainer: Trainer, replicate: Replicate, facts: dict[str, Any], target: Path, native: Path) -> float:
+    difference = trainer.export(replicate.result, facts["hyperparameters"], str(target), str(native))
     # Written so that NaN does not pass.
     if not difference <= PARITY_TOLERANCE:
         raise FashionTuningError(
             f"probabilities of {target.name} must differ by at most {PARITY_TOLERANCE:g} from the native model's; "
             f"got {difference:g}"
         )
+    write_metadata(target, {**facts, "seed": replicate.seed})
     return difference
 
 
 def _describe(
     approach: ApproachModule,
     trainer: Trainer,
-    data: TrainData,
     ledger: Ledger,
     best: Trial,
     settings: TrainSettings,
@@ -289,16 +288,9 @@ def _describe(
     differences: dict[int, float],
 ) -> dict[str, Any]:
     return {
-        "approach": approach.APPROACH,
-        "dataset": data.info.name,
-        "data_hash": data.info.content_hash,
-        "classes": list(data.info.classes),
-        "image_shape": list(data.images.shape[1:]),
         "study": ledger.name,
         "trial": best.number,
         "trial_score": best.score,
-        "hyperparameters": best.hyperparameters,
-        "fixed": {name: value for name, value in approach.RECIPE.items() if name not in best.hyperparameters},
         "pretrained_weights": _weights(approach, settings),
         "epochs": settings.epochs,
         "seeds": [r.seed for r in replicates],
@@ -319,8 +311,4 @@ def _describe(
         "parameters": winner.result.num_parameters,
         "device": trainer.device_name,
         "device_seconds": sum(r.device_seconds for r in replicates),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in (*approach.PACKAGES, "onnx", "onnxruntime", "numpy")},
-        },
     }

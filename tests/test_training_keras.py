@@ -2,11 +2,13 @@ import dataclasses
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from components import training
 from components.errors import DataError, FashionTuningError
 from components.models.contract import TrialDivergedError
+from components.models.facts import read_metadata
 from components.models.mlp import training as mlp
 from components.parameters import TrainSettings
 from components.search.study.checkpoints import Checkpoints
@@ -31,6 +33,10 @@ def data():
     return make_train_data(120)
 
 
+def onnx_metadata(path):
+    return read_metadata(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map)
+
+
 def test_writes_the_model_directory(data, tmp_path):
     """One ONNX per seed, the best of them as the model, native weights, and everything a reader needs to know."""
     ledger = make_ledger("mlp", WINNER)
@@ -49,6 +55,12 @@ def test_writes_the_model_directory(data, tmp_path):
     chosen = (tmp_path / "replicates" / f"{described['best_seed']}.onnx").read_bytes()
     assert chosen == (tmp_path / "model.onnx").read_bytes()
     assert len(chosen) == described["model_bytes"]
+    for seed in described["seeds"]:
+        said = onnx_metadata(tmp_path / "replicates" / f"{seed}.onnx")
+        assert {**{name: described[name] for name in said if name != "seed"}, "seed": seed} == said
+        assert {"classes", "image", "picture_rule", "data_hash", "data_licence", "hyperparameters", "versions"} <= set(
+            said
+        )
 
 
 def test_the_default_configuration_is_trained_beside_the_winner(data, tmp_path):
@@ -69,6 +81,8 @@ def test_the_default_configuration_is_trained_beside_the_winner(data, tmp_path):
     trained = sum(r["device_seconds"] for r in described["replicates"])
     assert described["device_seconds"] == pytest.approx(trained + default["device_seconds"])
     assert (tmp_path / "default.onnx").read_bytes() != (tmp_path / "model.onnx").read_bytes()
+    said = onnx_metadata(tmp_path / "default.onnx")
+    assert (space.defaults, default["seed"]) == (said["hyperparameters"], said["seed"])
 
 
 def test_a_default_that_won_is_not_trained_again(data, tmp_path):

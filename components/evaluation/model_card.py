@@ -1,20 +1,22 @@
-"""The model card that lies beside a model: what it is, what it was trained and tested on, and where it ends."""
+"""The model card that lies beside a model: what it is, what it was trained and tested on, and where it ends.
+
+It begins with the front matter that Hugging Face reads: https://huggingface.co/docs/hub/model-cards
+"""
 
 from typing import Any
 
-from components.text import inline_code, markdown_text
+import yaml
 
-LICENCES = {
-    "fashion-mnist": "Fashion-MNIST, MIT licence, Zalando SE: https://github.com/zalandoresearch/fashion-mnist",
-    "fashion-products": (
-        "Fashion Product Images (Small), published on Kaggle under the MIT licence by its uploader; rights in the product"
-        " photographs themselves stay with the retailer: https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small"
-    ),
-}
+from components.data.pictures import licence_of
+from components.dataset_name import FASHION_MNIST
+from components.text import clean, inline_code, markdown_text
+
+HUB_DATASETS = {FASHION_MNIST: "zalando-datasets/fashion_mnist"}
+"""What Hugging Face calls the data sets that it has."""
 
 
 def model_card(record: dict[str, Any]) -> str:
-    """Return the model card as Markdown.
+    """Return the model card as Markdown; its facts of the model are those of `model.json` and of the ONNX's metadata.
 
     Args:
         record: Content of `evaluation.json`.
@@ -25,14 +27,18 @@ def model_card(record: dict[str, Any]) -> str:
     tested = [row for row in scores["per_class"] if row["support"]]
     weakest = sorted(tested, key=lambda row: (row["recall"], row["class"]))[:5]
     untested = [row["class"] for row in scores["per_class"] if not row["support"]]
-    hyperparameters = model.get("hyperparameters", {})
+    hyperparameters = {**model.get("fixed", {}), **model.get("hyperparameters", {})}
     lines = [
+        *_front_matter(record),
         f"# Model card: {markdown_text(record['approach'])} on {markdown_text(record['dataset'])}",
         "",
         "## Model",
         "",
         f"- Input `images`: uint8 (N, H, W, C), raw pixels; output `probabilities`: float32 (N, {len(record['classes'])})",
-        f"- File: `model.onnx`, {record['model_bytes']:,} bytes; preprocessing is inside the graph",
+        *_pictures(model),
+        f"- File: `model.onnx`, {record['model_bytes']:,} bytes; normalisation is inside the graph, and its metadata say what"
+        " this section says",
+        f"- Classes in the order of the probabilities: {', '.join(map(inline_code, record['classes']))}",
         *(f"- {markdown_text(name)}: {inline_code(value)}" for name, value in sorted(hyperparameters.items())),
         "",
         "## Data",
@@ -40,7 +46,7 @@ def model_card(record: dict[str, Any]) -> str:
         f"- Source: {inline_code(data.get('source', 'unknown'))}",
         f"- Content hash: `{data.get('content_hash', 'unknown')}`",
         f"- Images: {counts.get('train', 0):,} train, {counts.get('validation', 0):,} validation, {counts.get('test', 0):,} test",
-        f"- Licence of the data: {LICENCES.get(record['dataset'], 'not known to this program; ask whoever supplied it')}",
+        f"- Licence of the data: {model.get('data_licence') or licence_of(record['dataset']).text}",
         "",
         "## Training",
         "",
@@ -70,3 +76,49 @@ def model_card(record: dict[str, Any]) -> str:
     if untested:
         lines.append(f"- Classes without a single test image: {', '.join(map(markdown_text, untested))}.")
     return "\n".join(lines) + "\n"
+
+
+def _front_matter(record: dict[str, Any]) -> list[str]:
+    """Return what Hugging Face reads of a card: licence, library, task, tags, data set and figures, as YAML between two lines."""
+    name, dataset, scores = clean(record["approach"], 60), clean(record["dataset"], 60), record["scores"]
+    licence = licence_of(record["dataset"])
+    known = HUB_DATASETS.get(record["dataset"])
+    described = {
+        "license": licence.id,
+        **(
+            {"license_name": "licence-of-the-data", "license_link": licence.text.split()[-1]}
+            if licence.id == "other"
+            else {}
+        ),
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": ["fashion", "image-classification", "onnx", name],
+        **({"datasets": [known]} if known else {}),
+        "metrics": ["accuracy", "f1"],
+        "model-index": [
+            {
+                "name": f"{name}-{dataset}",
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {"name": dataset, "type": known or dataset, "split": "test"},
+                        "metrics": [
+                            {"type": "accuracy", "name": "Accuracy", "value": float(scores["accuracy"])},
+                            {"type": "f1", "name": "Macro F1", "value": float(scores["macro_f1"])},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    return ["---", *yaml.safe_dump(described, sort_keys=False, allow_unicode=True).splitlines(), "---", ""]
+
+
+def _pictures(model: dict[str, Any]) -> list[str]:
+    if "image" not in model:  # trained before models said so
+        return []
+    image = model["image"]
+    return [
+        f"- Images: {image['height']} x {image['width']} pixels (height x width), {markdown_text(image['colours'])}, 0 to 255",
+        f"- How a picture becomes such an image: {markdown_text(model['picture_rule'])}",
+    ]

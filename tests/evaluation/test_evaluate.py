@@ -3,11 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from components.data.contract import TestData
+from components.data.pictures import PictureRule, licence_of
 from components.errors import DataError
 from components.evaluation.evaluate import Evaluation, evaluate
 from components.evaluation.inference import OnnxModel, num_threads
+from components.evaluation.model_card import model_card
 from components.evaluation.ui_metrics import OTHERS, ui_metrics
 from tests.evaluation.builders import linear_onnx, make_evaluation, make_ledger, make_test_data, write_model
 
@@ -120,6 +123,41 @@ def test_the_model_card_tells_data_training_figures_limits_and_licence(tmp_path:
     assert "Licence of the data: Fashion-MNIST, MIT licence" in card
     assert "95 % interval" in card
     assert data.info.content_hash in card
+
+
+@pytest.mark.parametrize(
+    ("dataset", "licence", "known"),
+    [
+        ("fashion-mnist", "mit", ["zalando-datasets/fashion_mnist"]),
+        ("fashion-products", "other", None),
+        ("my-shop", "unknown", None),
+    ],
+)
+def test_the_model_card_begins_with_what_hugging_face_reads(
+    dataset: str, licence: str, known: list[str] | None
+) -> None:
+    """YAML between two lines: licence, library, task, figures; after them the facts of `model.json`, names shown literally."""
+    record = make_evaluation(dataset=dataset, classes=("T-shirt/top", "a: |b", "bag")).record
+    rule = PictureRule.of(dataset, (28, 28, 1))
+    record["model"] |= {
+        "image": rule.image(),
+        "picture_rule": rule.sentence(),
+        "data_licence": licence_of(dataset).text,
+    }
+
+    _, front, body = model_card(record).split("---\n", 2)
+
+    said = yaml.safe_load(front)
+    assert (licence, known) == (said["license"], said.get("datasets"))
+    assert (licence == "other") == ("license_link" in said)
+    assert ("onnx", "image-classification") == (said["library_name"], said["pipeline_tag"])
+    (result,) = said["model-index"][0]["results"]
+    assert [record["scores"]["accuracy"], record["scores"]["macro_f1"]] == [m["value"] for m in result["metrics"]]
+    assert body.lstrip().startswith("# Model card: ")
+    assert "`T-shirt/top`, `a: /b`, `bag`" in body
+    assert "28 x 28 pixels" in body
+    assert ("negate, unless" in body) == (dataset == "fashion-mnist")
+    assert licence_of(dataset).text in body
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_the_first_model_becomes_champion_with_its_files(root: Path, weak: Run) 
     folder = root / "champions" / NAME / "models" / record["sha256"]
     assert (weak.model_dir / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
     assert (weak.model_dir / "model.json").read_bytes() == (folder / "model.json").read_bytes()
-    assert (folder / "model_card.md").read_text().startswith("# Model card")
+    assert (folder / "model_card.md").read_text().startswith("---\nlicense: mit\n")
 
 
 def test_a_better_model_replaces_the_champion(root: Path, weak: Run, strong: Run) -> None:

@@ -9,8 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
+from components.models.facts import read_metadata
 from pipelines.local.run import _run_id
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,6 +70,21 @@ def test_run_answers_the_question(finished):
         assert {"decision", "version"} <= set(part["champion"])
     assert "<html" in (out / "report.html").read_text()[:1000]
     assert [] == list((out / "studies").glob("*/replicates/*/*")), "only a retry needs a final training's checkpoints"
+
+
+def test_every_model_explains_itself(finished):
+    """Each ONNX of both approaches names its classes, images and data, and `model.json` says the same."""
+    out, _ = finished
+    models = sorted((out / "artifacts").rglob("model.onnx"))
+    for path in models:
+        described = json.loads((path.parent / "model.json").read_text())
+        said = read_metadata(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map)
+        assert described | {"seed": described["best_seed"]} == described | said
+        assert {"classes", "image", "picture_rule", "data_hash", "data_licence", "hyperparameters", "versions"} <= set(
+            said
+        )
+
+    assert 4 == len(models)
 
 
 def test_run_is_quiet(finished):
