@@ -250,3 +250,13 @@ def promote(
         promote_step(
             run, promotion, report_summary.path, models, evaluations, paths(test_data), summary.path, overview.path
         )
+
+
+@_component
+def notify(run_id: str, study_root: str, settings: dict):
+    """Tell a webhook how the run ended; in the graph only where the cluster profile says so."""
+    from components.notification.step import notify_step
+    from components.runtime import step
+
+    with step("notify"):
+        notify_step(run_id, study_root, settings)

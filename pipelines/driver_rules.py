@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 Struct = dict[str, Any]
+_AT_THE_END = "ALL_UPSTREAM_TASKS_COMPLETED"
+"""The trigger of a task that Kubeflow runs as the exit hook of the one that it waits for, outside the graph."""
 _PLACEHOLDER = re.compile(r"\$\.inputs\.(parameters|artifacts)\[['\"]([^'\"]+)['\"]\]")
 _RESOURCE_FIELDS = re.compile(r"image|resource(?:Cpu|Memory|Type|Count).*")
 _KINDS = {
@@ -116,6 +118,7 @@ class _Check:
 
     def _graph(self, name: str, component: Struct) -> Iterator[str]:
         declared, tasks = _declared(component), component["dag"].get("tasks", {})
+        yield from self._exit_tasks(name, tasks)
         order = {}
         for task_name, task in tasks.items():
             where = f"{name}/{task_name}"
@@ -134,6 +137,24 @@ class _Check:
                     key = selector.get("outputParameterKey") or selector.get("outputArtifactKey")
                     producer = selector.get("producerSubtask")
                     yield from self._producer(f"{name} gives {output!r}", producer, kind, key, tasks)
+
+    @staticmethod
+    def _exit_tasks(name: str, tasks: Struct) -> Iterator[str]:
+        """Yield exit tasks that would not run, or that others wait for: to the graph they do not exist."""
+        hooks: dict[str, str] = {}
+        exits = {key for key, task in tasks.items() if task.get("triggerPolicy", {}).get("strategy") == _AT_THE_END}
+        if exits == set(tasks) and exits:
+            yield f"{name} has nothing but exit tasks"
+        for key, task in tasks.items():
+            waits = task.get("dependentTasks", ())
+            if key not in exits:
+                yield from (f"{name}/{key} waits for {w!r}, which is an exit task" for w in waits if w in exits)
+                continue
+            if not waits:
+                yield f"{name}/{key} is an exit task of nothing"
+            for waited in waits:
+                if hooks.setdefault(waited, key) != key:
+                    yield f"{name}/{key} and {hooks[waited]} are both exit tasks of {waited!r}, which runs one"
 
     @staticmethod
     def _producers(task: Struct) -> set[str]:
@@ -191,7 +212,10 @@ class _Check:
         elif produced := source.get("taskOutputParameter"):
             producer, output = produced.get("producerTask"), produced.get("outputParameterKey")
             yield from self._producer(what, producer, "parameters", output, tasks)
-        elif "constant" not in source.get("runtimeValue", {}) and "taskFinalStatus" not in source:
+        elif producer := source.get("taskFinalStatus", {}).get("producerTask"):
+            if producer not in tasks:
+                yield f"{what} from the end of {producer!r}, which is no task beside it"
+        elif "constant" not in source.get("runtimeValue", {}):
             yield f"{what} from {sorted(source) or 'nothing'}, which the driver does not know"
 
     def _producer(self, what: str, producer: str | None, kind: str, key: str | None, tasks: Struct) -> Iterator[str]:

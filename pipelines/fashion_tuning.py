@@ -3,6 +3,7 @@
 The signature of `build_pipeline`'s pipeline is the only declaration of the run parameters and their defaults.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import List, NamedTuple
 
 from kfp import dsl
@@ -40,6 +41,15 @@ def build_pipeline(profile: ClusterProfile):
         task.set_caching_options(cached)
         apply_profile(task, step, profile)
         return task
+
+    def telling(study_root: str) -> AbstractContextManager:
+        """Return what surrounds everything that is to be told of; nothing where the profile names nobody."""
+        if not profile.notify:
+            return nullcontext()
+        settings = {"format": profile.notify.format, "link": profile.notify.link}
+        told = steps.notify(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, study_root=study_root, settings=settings)
+        configured(told, "notify", "Notify")
+        return dsl.ExitHandler(told, name="Compare and tell")
 
     @dsl.pipeline(name="each-dataset", display_name="Each dataset")
     def each_dataset(
@@ -130,45 +140,46 @@ def build_pipeline(profile: ClusterProfile):
             promote_min_gain: Accuracy by which a challenger must be better.
         """
         parameters = dict(locals())
-        for name in ("configured", "each_dataset"):  # what surrounds this function counts as local, too
+        for name in ("configured", "each_dataset", "telling"):  # what surrounds this function counts as local, too
             del parameters[name]
-        planned = steps.plan(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **parameters)
-        configured(planned, "plan", "Plan")
-        plan = planned.outputs
+        with telling(study_root):
+            planned = steps.plan(run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, **parameters)
+            configured(planned, "plan", "Plan")
+            plan = planned.outputs
 
-        compared = each_dataset(
-            datasets=plan["datasets"],
-            workers=plan["workers"],
-            data=plan["data"],
-            search=plan["search"],
-            train=plan["train"],
-            run=plan["run"],
-            study_root=study_root,
-        )
-        compared.set_display_name("Compare on each dataset")
-        evaluations = {
-            "evaluations_mlp": compared.outputs["evaluations_mlp"],
-            "evaluations_resnet18": compared.outputs["evaluations_resnet18"],
-        }
+            compared = each_dataset(
+                datasets=plan["datasets"],
+                workers=plan["workers"],
+                data=plan["data"],
+                search=plan["search"],
+                train=plan["train"],
+                run=plan["run"],
+                study_root=study_root,
+            )
+            compared.set_display_name("Compare on each dataset")
+            evaluations = {
+                "evaluations_mlp": compared.outputs["evaluations_mlp"],
+                "evaluations_resnet18": compared.outputs["evaluations_resnet18"],
+            }
 
-        reported = steps.report(
-            run=plan["run"],
-            parameters=plan["parameters"],
-            ingest_reports=compared.outputs["ingest_reports"],
-            test_data=compared.outputs["test_data"],
-            **evaluations,
-        )
-        configured(reported, "report", "Report")
+            reported = steps.report(
+                run=plan["run"],
+                parameters=plan["parameters"],
+                ingest_reports=compared.outputs["ingest_reports"],
+                test_data=compared.outputs["test_data"],
+                **evaluations,
+            )
+            configured(reported, "report", "Report")
 
-        promoted = steps.promote(
-            run=plan["run"],
-            promotion=plan["promotion"],
-            report_summary=reported.outputs["summary"],
-            models_mlp=compared.outputs["models_mlp"],
-            models_resnet18=compared.outputs["models_resnet18"],
-            test_data=compared.outputs["test_data"],
-            **evaluations,
-        )
-        configured(promoted, "promote", "Promote")
+            promoted = steps.promote(
+                run=plan["run"],
+                promotion=plan["promotion"],
+                report_summary=reported.outputs["summary"],
+                models_mlp=compared.outputs["models_mlp"],
+                models_resnet18=compared.outputs["models_resnet18"],
+                test_data=compared.outputs["test_data"],
+                **evaluations,
+            )
+            configured(promoted, "promote", "Promote")
 
     return fashion_tuning

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from components.errors import ConfigurationError, ParameterError
+from components.notification.webhook import WEBHOOK_VARIABLE
 from pipelines.profile_rules import Problems, check
 from pipelines.targets import GPU_STEPS, STEP_GROUPS, STEPS
 
@@ -85,6 +86,23 @@ class Secret:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Notify:
+    """Whom the end of a run is told.
+
+    Attributes:
+        secret: Name of the Kubernetes secret with the webhook's URL, in the run's namespace.
+        key: The key that holds it.
+        format: `cloudevents`, `slack` or `teams`.
+        link: Page of a run in the Kubeflow UI, `{run}` standing for its id; "" for none.
+    """
+
+    secret: str
+    key: str = "url"
+    format: str = "cloudevents"
+    link: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterProfile:
     """One cluster.
 
@@ -110,6 +128,7 @@ class ClusterProfile:
         run_as_group: Numeric group of every container.
         environment: Environment variables of every step; never a secret.
         secrets: Which step may read which secret.
+        notify: Whom the end of a run is told; None, or nothing in the file, for nobody.
         retries: Of every step.
         steps: Settings by step; in the file, `search` and `train` stand for those steps of every approach.
     """
@@ -135,6 +154,7 @@ class ClusterProfile:
     run_as_group: int = 65532
     environment: dict[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
+    notify: Notify | None = None
     retries: Retries = field(default_factory=Retries)
     steps: dict[str, StepSettings] = field(default_factory=lambda: {step: StepSettings() for step in STEPS})
 
@@ -197,6 +217,9 @@ def parse_profile(name: str, values: Any, where: str) -> ClusterProfile:
     values["secrets"] = tuple(
         _secret(entry, f"secrets[{index}]", problems) for index, entry in enumerate(values.get("secrets", ()))
     )
+    if "notify" in values:
+        values["notify"] = _notify(values["notify"], problems)
+        values["secrets"] += (_webhook(values["notify"]),)
     values["steps"] = _steps(values.get("steps", {}), problems)
     if problems:
         raise ConfigurationError(f"{where}: {'; '.join(problems)}. Repair the file")
@@ -222,6 +245,19 @@ def _secret(entry: Any, where: str, problems: Problems) -> Secret | None:
     for key in set(values.get("environment", {})) - set(values.get("keys", ())):
         problems.add(f"{where}.environment must use the secret's keys; got {key!r}")
     return None if problems else Secret(**values)
+
+
+def _notify(entry: Any, problems: Problems) -> Notify | None:
+    values = check(Notify, entry, problems, "notify", required=("secret",))
+    return None if problems else Notify(**values)
+
+
+def _webhook(notify: Notify | None) -> Secret | None:
+    """Return what gives the address to its step, which runs and says so where the secret is missing."""
+    if notify is None:
+        return None
+    environment = {notify.key: WEBHOOK_VARIABLE}
+    return Secret(name=notify.secret, steps=("notify",), keys=(notify.key,), environment=environment, optional=True)
 
 
 def _steps(entries: dict[str, Any], problems: Problems) -> dict[str, StepSettings]:

@@ -5,6 +5,8 @@ import difflib
 import re
 from typing import Any
 
+from components.notification.templates import FORMATS
+
 _NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _MEMORY, _CPU = r"[1-9][0-9]*(Ki|Mi|Gi|Ti|K|M|G|T)?", r"([0-9]*[.])?[0-9]*[1-9][0-9]*m?"
 _DURATION, _VERSION = r"[1-9][0-9]*s", r"[0-9]+(\.[0-9]+){1,2}"
@@ -33,6 +35,10 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     "backoff": (_DURATION, "whole seconds such as 60s"),
     "max_duration": (_DURATION, "whole seconds such as 172800s"),
     "name": (_NAME, "the name of a Kubernetes secret"),
+    "secret": (_NAME, "the name of a Kubernetes secret"),
+    "key": (r"[-\w.]{1,253}", "a key of the secret"),
+    "format": ("|".join(FORMATS), ", ".join(FORMATS)),
+    "link": (r"(https?://[^\s@]+)?", "an http(s) URL without credentials, or empty"),
     "mount_path": (r"(/[-\w.]+)*", "an absolute path, or empty"),
 }
 _NUMBERS = {

@@ -11,6 +11,7 @@ IMAGE_TARGETS = {
     "evaluate": BASE,
     "report": BASE,
     "promote": BASE,
+    "notify": BASE,
 }
 """Target of `images/Dockerfile` by step, in the order in which a run starts them."""
 TARGETS = tuple(dict.fromkeys(IMAGE_TARGETS.values()))

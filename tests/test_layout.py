@@ -64,7 +64,19 @@ def test_import_directions(path):
 
 STAGES = (
     *("errors", "secret_values", "approaches", "text", "failpoints", "runtime", "dataset_name", "parameters"),
-    *("stores", "data", "models", "search", "training", "training_step", "evaluation", "plan", "steps", "__main__"),
+    *(
+        "stores",
+        "data",
+        "models",
+        "search",
+        "training",
+        "training_step",
+        "evaluation",
+        "plan",
+        "notification",
+        "steps",
+        "__main__",
+    ),
 )
 """The modules and folders of `components`, each of which may import the ones before it and no other."""
 

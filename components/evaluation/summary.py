@@ -128,6 +128,7 @@ def _data_summary(result: DatasetResults) -> dict[str, Any]:
         "classes": len(source.get("classes", ())),
         **{split: counts.get(split, 0) for split in ("train", "validation", "test")},
         **{finding: report.get(finding, 0) for finding in ("quarantined", "repaired", "duplicate_groups")},
+        **({"drift": drift["warnings"]} if (drift := source.get("drift")) and drift["warnings"] else {}),
     }
 
 

@@ -10,10 +10,11 @@ from rich.live import Live
 from rich.table import Table
 
 from components.errors import DataError, TerminatedError, TryAgainError, UnavailableError
+from components.notification.workflow import Workflow
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.failures import MissingError
 from pipelines.kubeflow.states import FINISHED, is_cancelled, state_of
-from pipelines.kubeflow.workflow import UnreadableError, Workflow, WorkflowReader
+from pipelines.kubeflow.workflow import UnreadableError, WorkflowReader
 
 POLL_SECONDS = 10.0
 PATIENCE_SECONDS = 900.0

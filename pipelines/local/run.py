@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import click
 from components.data.sources.presence import check_source
 from components.dataset_name import parse_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
+from components.notification.templates import FORMATS
+from components.notification.webhook import WEBHOOK_VARIABLE
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
@@ -47,6 +49,12 @@ class RunEndedError(FashionTuningError):
 @click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable.")
 @click.option("--out", type=UserPath(file_okay=False), help="Folder of the run; again, it resumes.")
 @click.option("--containers", is_flag=True, help="Run each step in its image (docker or a podman socket).")
+@click.option(
+    "--notify",
+    "message_format",
+    type=click.Choice(FORMATS),
+    help=f"Tell the webhook in ${WEBHOOK_VARIABLE} how it ended.",
+)
 @click.option("--debug", is_flag=True, help="Keep tracebacks in run.log.")
 def run_command(
     preset: str | None,
@@ -54,6 +62,7 @@ def run_command(
     settings: tuple[str, ...],
     out: Path | None,
     containers: bool,
+    message_format: str | None,
     debug: bool,
 ) -> None:
     """Run the whole pipeline on this machine.
@@ -61,6 +70,7 @@ def run_command(
     Artifacts, studies, logs, report.html and summary.json are left in the run's folder. Started again with the same
     --out, it goes on where it stood; without other flags it takes the parameters of the first start.
     """
+    from pipelines.local.told import told
     from pipelines.run_results import show_figures
 
     out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
@@ -74,7 +84,8 @@ def run_command(
             parameters = _with_sample(parameters, preset or "full", datasets, settings, out)
         _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
         started = time.monotonic()
-        _run(out, run_id, parameters, debug)
+        with told(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
+            _run(out, run_id, parameters, debug)
         show_figures(json.loads((out / "summary.json").read_text(encoding="utf-8")))
         click.echo(f"finished in {time.monotonic() - started:.0f} s; report: {out / 'report.html'}")
 

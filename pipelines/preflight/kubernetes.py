@@ -131,7 +131,11 @@ class _Cluster:
         """Every secret that a step reads has its keys, none of them empty; the registry's has the right type."""
         needed = {name for entry in self._parameters["data_datasets"] if (name := _kaggle_of(entry))}
         for secret in self._profile.secrets:
-            wanted = not secret.optional or (bool(needed) and "ingest" in secret.steps and secret.name == "kaggle")
+            wanted = (
+                not secret.optional
+                or "notify" in secret.steps
+                or (bool(needed) and "ingest" in secret.steps and secret.name == "kaggle")
+            )
             yield from self._secret(secret.name, secret.keys, wanted)
         for name in self._profile.image_pull_secrets:
             yield from self._secret(name, (".dockerconfigjson",), True)

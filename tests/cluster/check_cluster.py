@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from components.notification.workflow import Workflow
 from components.stores import Store, open_store
 from pipelines.commands.submit import start_run
 from pipelines.images import ROOT
@@ -31,7 +32,7 @@ from pipelines.kubeflow.connection import Connection, connect
 from pipelines.kubeflow.package import make_package
 from pipelines.kubeflow.publish import find_experiment, publish
 from pipelines.kubeflow.states import FINISHED, is_cancelled
-from pipelines.kubeflow.workflow import Workflow, WorkflowReader
+from pipelines.kubeflow.workflow import WorkflowReader
 from pipelines.presets import default_parameters, run_parameters
 from pipelines.profile import PROFILES_DIR, ClusterProfile, load_profile
 

@@ -8,6 +8,7 @@ It is a container registry as well: `/v2/<repository>/manifests/<tag>`, answerin
 
 import json
 import re
+import ssl
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,10 @@ Struct = dict[str, Any]
 class FakeKubernetes:
     """The server and its state, as plain documents of the API.
 
+    Args:
+        namespace: Where the objects are.
+        certificate: File with its certificate and key; None for plain HTTP.
+
     Attributes:
         objects: By path below `/api/v1/namespaces/<namespace>/`, or by full path for everything else.
         texts: Plain text by full path, such as pods' logs.
@@ -32,8 +37,8 @@ class FakeKubernetes:
         methods: Of every request that arrived.
     """
 
-    def __init__(self, namespace: str = "kubeflow") -> None:
-        self.namespace = namespace
+    def __init__(self, namespace: str = "kubeflow", certificate: Path | None = None) -> None:
+        self.namespace, self._certificate = namespace, certificate
         self.node = healthy_node("gke-gpu-1")
         self.version: Struct = {"major": "1", "minor": "33", "gitVersion": "v1.33.5-gke.1080000"}
         self.denied: dict[str, int] = {}
@@ -138,6 +143,10 @@ class FakeKubernetes:
                     super().handle_error(request, client_address)
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if self._certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 

@@ -97,6 +97,47 @@ def test_dangling_reference_is_found(spec, problem):
     assert any(problem in found for found in driver_problems([spec])), driver_problems([spec])
 
 
+@dsl.component(base_image="x", install_kfp_package=False)
+def tell(status: dsl.PipelineTaskFinalStatus, n: int) -> int:
+    return n + len(status.state)
+
+
+@dsl.pipeline(name="guarded")
+def guarded(n: int = 1):
+    with dsl.ExitHandler(tell(n=n)):
+        count(n=n)
+
+
+GUARDED = json_format.MessageToDict(guarded.pipeline_spec)
+EXIT_BREAKS = {
+    "root/tell reads 'status' from the end of 'gone', which is no task beside it": lambda t: t["tell"]["inputs"][
+        "parameters"
+    ]["status"]["taskFinalStatus"].update(producerTask="gone"),
+    "root/tell is an exit task of nothing": lambda t: t["tell"].pop("dependentTasks"),
+    "root/exit-handler-1 waits for 'tell', which is an exit task": lambda t: t["exit-handler-1"].update(
+        dependentTasks=["tell"]
+    ),
+    "root/tell-2 and tell are both exit tasks of 'exit-handler-1', which runs one": lambda t: t.update(
+        {"tell-2": copy.deepcopy(t["tell"])}
+    ),
+    "root has nothing but exit tasks": lambda t: t.pop("exit-handler-1"),
+}
+
+
+def test_exit_task_is_understood():
+    """An exit task may ask for the final status of the graph that it waits for."""
+    assert [] == driver_problems([GUARDED])
+
+
+@pytest.mark.parametrize("problem", EXIT_BREAKS)
+def test_exit_task_that_cannot_run_is_found(problem):
+    """Kubeflow makes an exit task a hook of the one task it waits for: there is one each, and nothing waits for it."""
+    broken = copy.deepcopy(GUARDED)
+    EXIT_BREAKS[problem](tasks(broken))
+
+    assert problem in driver_problems([broken])
+
+
 @pytest.fixture
 def compiled_documents(tmp_path):
     """The pipeline as it is submitted, with its platform part."""

@@ -125,8 +125,8 @@ def test_run_pods_are_denied_everything_first():
     assert not {"ingress", "egress"} & set(deny)
 
 
-def test_only_ingest_reaches_the_internet():
-    """No policy but that of the ingest step opens public addresses, and that one keeps private networks out."""
+def test_only_ingest_and_notify_reach_the_internet():
+    """No policy but those of two steps opens public addresses, and neither the addresses of a cloud's metadata."""
     wide = {}
     for policy in (d for d in resources() if d["kind"] == "NetworkPolicy"):
         for rule in policy["spec"].get("egress", []):
@@ -134,10 +134,11 @@ def test_only_ingest_reaches_the_internet():
                 if block["cidr"].endswith("/0"):
                     wide[policy["metadata"]["name"]] = (policy["spec"]["podSelector"], block["except"])
 
-    assert ["ingest-allow-sources"] == list(wide)
-    selector, excepted = wide["ingest-allow-sources"]
-    assert {"matchLabels": {"fashion-tuning/step": "ingest"}} == selector
-    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} == set(excepted)
+    links = {"169.254.0.0/16"}
+    assert {
+        "ingest-allow-sources": ("ingest", links | {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}),
+        "notify-allow-webhook": ("notify", links),
+    } == {name: (s["matchLabels"]["fashion-tuning/step"], set(excepted)) for name, (s, excepted) in wide.items()}
 
 
 def test_broken_manifest_is_found():

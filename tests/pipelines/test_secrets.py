@@ -1,15 +1,19 @@
 """No secret in anything that is written, whatever is wrong with it; a line break is trimmed or named with its variable."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
 from components.data.sources import kaggle
+from components.notification.step import notify_step
+from components.notification.webhook import WEBHOOK_VARIABLE
 from pipelines.__main__ import run
 from tests.fakes.files import FileServer
 from tests.fakes.kfp_api import FakeKfpApi
 from tests.fakes.s3 import FakeS3
+from tests.fakes.webhook import Webhook
 
 SECRET = "s3cr3t-Zx81qW"
 OUTSIDE = f"{SECRET}\n"
@@ -40,7 +44,7 @@ class Written:
 @pytest.fixture
 def written(tmp_path: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Written:
     """What is written below a home and a working directory of the test's own, and on the terminal."""
-    for name in (*KFP, *AWS, *KAGGLE, "STORAGE_EMULATOR_HOST", "KAGGLE_CONFIG_DIR"):
+    for name in (*KFP, *AWS, *KAGGLE, WEBHOOK_VARIABLE, "STORAGE_EMULATOR_HOST", "KAGGLE_CONFIG_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -148,6 +152,40 @@ def test_token_of_kaggle(name, value, written, monkeypatch):
     assert SECRET not in text
     assert 1 == text.count("ERROR")
     assert (code == 78 and f"{name} must be one line" in text) if value == INSIDE else code
+
+
+@pytest.mark.parametrize("value", [SECRET, OUTSIDE, INSIDE], ids=["whole", "break at its end", "break inside"])
+@pytest.mark.parametrize("scheme", ["", "ftp://hook/", "http://[", "http://127.0.0.1:9/", "http://127.0.0.1:{}/"])
+@pytest.mark.parametrize("status", [200, 302, 404, 500])
+def test_address_of_the_webhook(status, scheme, value, written, monkeypatch, caplog):
+    """The webhook's URL is a secret: whatever is wrong with it or with its receiver, nothing shows it, not even a debug log."""
+    monkeypatch.setattr("components.notification.webhook.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("components.notification.step.log.parent.propagate", True)
+    monkeypatch.setenv("FASHION_TUNING_DEBUG", "1")
+    caplog.set_level(logging.DEBUG)
+    with Webhook(f"/{SECRET}") as hook:
+        hook.statuses = [status] * 3
+        monkeypatch.setenv(WEBHOOK_VARIABLE, scheme.format(hook.url.rpartition(":")[2].partition("/")[0]) + value)
+        notify_step("run", "studies", {"format": "slack", "link": "https://kubeflow.test/{run}"})
+
+    text = written() + caplog.text
+    assert SECRET not in text
+    taken = status == 200 and "{}" in scheme and value != INSIDE
+    assert taken == ("told the webhook" in text)
+    assert taken != ("nobody was told" in text)
+
+
+@pytest.mark.parametrize("value", [SECRET, f"http://127.0.0.1:9/{SECRET}"])
+def test_address_of_a_local_runs_webhook(value, written, monkeypatch, caplog):
+    """`run --notify` refuses what is no address before it starts, and shows no address that nobody listens at."""
+    monkeypatch.setattr("components.notification.webhook.PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv(WEBHOOK_VARIABLE, value)
+    Path("shoes").mkdir()
+    code = run(["run", "--dataset", "shoes=shoes", "--out", "out", "--notify", "slack", "--debug"])
+
+    text = written() + caplog.text
+    assert SECRET not in text
+    assert (78 if value == SECRET else 64, value != SECRET) == (code, "nobody was told" in text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])

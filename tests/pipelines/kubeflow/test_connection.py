@@ -7,21 +7,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import kfp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 
 from components.errors import ConfigurationError, PermissionDeniedError
 from pipelines.kubeflow import connection as kfp_client
 from pipelines.kubeflow.connection import connect, equals
 from tests.fakes.kfp_api import FakeKfpApi, Fault
+from tests.fakes.tls import write_certificate
 
 ROOT = Path(__file__).resolve().parents[3]
 RELAY = """#!{python}
@@ -399,23 +397,7 @@ def test_filters_reach_the_server_as_it_reads_them() -> None:
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A server with a certificate of its own, and that certificate."""
-    key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    day = timedelta(days=1)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = (
-        builder.serial_number(1).not_valid_before(datetime.now(UTC) - day).not_valid_after(datetime.now(UTC) + day)
-    )
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    certificate = builder.sign(key, hashes.SHA256())
-    path = tmp_path / "certificate.pem"
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + pem)
-    (tmp_path / "authority.pem").write_bytes(pem)
+    path, authority = write_certificate(tmp_path)
 
     class Healthz(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -433,7 +415,7 @@ def tls_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"https://localhost:{server.server_port}", tmp_path / "authority.pem"
+    yield f"https://localhost:{server.server_port}", authority
     server.shutdown()
     server.server_close()
 

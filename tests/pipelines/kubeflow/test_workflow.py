@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from components.notification.workflow import Workflow, last_words, shortened
 from pipelines.__main__ import run
 from pipelines.kubeflow import runs
-from pipelines.kubeflow.workflow import UnreadableError, Workflow, WorkflowReader, last_words, shortened
+from pipelines.kubeflow.workflow import UnreadableError, WorkflowReader
 from tests.fakes.kfp_api import FakeKfpApi
 from tests.fakes.kubernetes_api import FakeKubernetes
 
