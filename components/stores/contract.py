@@ -26,7 +26,7 @@ class Stat:
     Attributes:
         size: Bytes.
         version: Changes with every write of other content: a generation, an ETag, a file's time and number.
-        digests: Hexadecimal digest by algorithm (`crc32c`, `md5`, `sha256`), as far as the store knows them.
+        digests: Hexadecimal digest by the names of `stores.digests`, as far as the store knows them.
     """
 
     size: int
@@ -71,7 +71,8 @@ class Store(Protocol):
     def read_range(self, key: str, start: int, end: int, version: str) -> bytes:
         """Return bytes `start` to `end` (exclusive) of one version of an object.
 
-        A range has no checksum: whoever reads a whole object this way checks it against the digests of `stat`.
+        A range has no checksum: whoever reads a whole object this way checks it against the digests of `stat`, and reads
+        it twice where the store knows none.
 
         Raises:
             TryAgainError: The object was replaced or removed since it had that version.

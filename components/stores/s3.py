@@ -21,6 +21,7 @@ from botocore.parsers import ResponseParserError
 from components.stores.aws_environment import check_aws_environment
 from components.stores.bucket import BucketStore, Found, timeouts
 from components.stores.contract import Stat
+from components.stores.digests import new_digest, parts_md5
 from components.stores.failures import (
     CertificateError,
     CorruptedError,
@@ -126,14 +127,15 @@ _STEPS = (1.0, 2.0, 4.0, 6.0, 10.0, 20.0, 40.0, 60.0)
 """Time-outs that clients are made with, seconds."""
 
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+_PARTS_MD5 = re.compile(r'"?([0-9a-f]{32})-(\d{1,5})"?')
 
 
 class S3Store(BucketStore):
     """Keys are object keys under a prefix of a bucket; endpoint and credentials come from the environment.
 
     Each object carries its SHA-256, since not every server checks sums. Of objects that somebody else put there the
-    ETag tells the MD5, unless they were uploaded in parts or encrypted with a key of their own: then only the length is
-    known.
+    ETag tells the MD5, or the MD5 of the parts' MD5 where they were uploaded in parts, and some have a checksum. What
+    has none of them (encrypted with a key of its own, say) counts as whole if it arrives twice the same.
 
     Args:
         bucket: Name of the bucket.
@@ -177,12 +179,19 @@ class S3Store(BucketStore):
             raise CorruptedError(f"MD5 must be {md5.hex()}; got {got}")
 
     def _get(self, name: str, left: float) -> bytes:
-        answer = self._client(left).get_object(Bucket=self._bucket, Key=name)
+        client = self._client(left)
+        answer = client.get_object(Bucket=self._bucket, Key=name)
         data = _body(answer)
-        for algorithm, expected in _digests(answer).items():
-            digest = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
-            if digest != expected:
-                raise CorruptedError(f"{algorithm.upper().replace('SHA', 'SHA-')} must be {expected}; got {digest}")
+        digests = _digests(answer)
+        if not digests and data != _body(client.get_object(Bucket=self._bucket, Key=name, IfMatch=answer["ETag"])):
+            raise CorruptedError("an object without a digest must arrive twice the same; got two contents")
+        for algorithm, expected in digests.items():
+            digest = new_digest(algorithm)
+            digest.update(data)
+            if digest.hexdigest() != expected:
+                raise CorruptedError(
+                    f"{algorithm.upper().replace('SHA', 'SHA-')} must be {expected}; got {digest.hexdigest()}"
+                )
         return data
 
     def _get_range(self, name: str, start: int, end: int, version: str, left: float) -> bytes:
@@ -196,13 +205,26 @@ class S3Store(BucketStore):
 
     def _find(self, name: str, left: float) -> Found | None:
         try:
-            answer = self._client(left).head_object(Bucket=self._bucket, Key=name)
+            answer = self._client(left).head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
         except boto.ClientError as error:
             if self._failure(error, "looking up") is not Failure.NO_OBJECT:
                 raise
             return None
-        stat = Stat(size=answer["ContentLength"], version=answer["ETag"], digests=_digests(answer))
+        digests = _digests(answer) or self._parts(name, answer, left)
+        stat = Stat(size=answer["ContentLength"], version=answer["ETag"], digests=digests)
         return Found(stat, answer["Metadata"].get("nonce", ""))
+
+    def _parts(self, name: str, answer: dict[str, Any], left: float) -> dict[str, str]:
+        """Return the digest of an object that was uploaded in parts of one size, if the server tells it."""
+        match = _PARTS_MD5.fullmatch(answer["ETag"])
+        if not match or _is_encrypted(answer):
+            return {}
+        first = self._client(left).head_object(Bucket=self._bucket, Key=name, PartNumber=1)["ContentLength"]
+        size, num_parts = answer["ContentLength"], int(match[2])
+        # Some servers answer with the length of the whole; parts of different sizes cannot be told.
+        if not first or -(-size // first) != num_parts:
+            return {}
+        return {parts_md5(first): f"{match[1]}-{num_parts}"}
 
     def _entries(self, prefix: str, left: float) -> Iterator[tuple[str, Stat]]:
         pages = self._client(left).get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
@@ -291,7 +313,15 @@ def _digests(answer: dict[str, Any]) -> dict[str, str]:
     digests = {}
     if sha256 := answer.get("Metadata", {}).get("sha256"):
         digests["sha256"] = sha256
-    is_encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
-    if not is_encrypted and (match := _MD5.fullmatch(answer.get("ETag", ""))):
+    if not _is_encrypted(answer) and (match := _MD5.fullmatch(answer.get("ETag", ""))):
         digests["md5"] = match[1]
+    for name in ("CRC32", "CRC32C", "SHA1", "SHA256"):
+        value = answer.get(f"Checksum{name}", "")
+        if value and "-" not in value:  # of the whole object, not of its parts
+            digests.setdefault(name.lower(), base64.b64decode(value).hex())
     return digests
+
+
+def _is_encrypted(answer: dict[str, Any]) -> bool:
+    """Return whether the object is encrypted in a way that makes its ETag no digest of the content."""
+    return "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer

@@ -33,6 +33,7 @@ class FakeS3(FaultyServer):
 
     Attributes:
         url: For `AWS_ENDPOINT_URL_S3`.
+        ignore_part_numbers: Behave like servers that answer for the whole object when they are asked for a part.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class FakeS3(FaultyServer):
         self.bucket = bucket
         self.ignore_preconditions = ignore_preconditions
         self.page_size = page_size
+        self.ignore_part_numbers = False
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __enter__(self) -> Self:
@@ -71,6 +73,8 @@ class FakeS3(FaultyServer):
             return _error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
         if self.ignore_preconditions:
             headers.pop("if-none-match", None)
+        if self.ignore_part_numbers:
+            path = path.replace("partNumber=1", "")
         if method == "LIST":
             method = "GET"
             path += f"&max-keys={self.page_size}" if "max-keys=" not in path else ""

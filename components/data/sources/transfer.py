@@ -1,15 +1,13 @@
 """What every way of fetching a file shares: where it goes, how long to try, and what must be true of it afterwards."""
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import google_crc32c
+from typing import Protocol
 
 from components.errors import DataError
+from components.stores.digests import new_digest
 
 MAX_BYTES = 2**40
 """Largest raw file: five million photographs."""
@@ -87,7 +85,7 @@ class Expected:
 
     Attributes:
         num_bytes: Length.
-        digests: Hexadecimal digest by algorithm: `sha256`, `md5`, `crc32c`.
+        digests: Hexadecimal digest by the names of `stores.digests`.
     """
 
     num_bytes: int | None = None
@@ -148,17 +146,12 @@ def check(partial: Partial, expected: Expected, label: str) -> str:
         raise DataError(
             f"{label} must have all its bytes; expected {expected.num_bytes:,} bytes, got {num_bytes:,}. Run again"
         )
-    hashes: dict[str, Any] = {
-        "sha256": hashlib.sha256(),
-        "md5": hashlib.md5(usedforsecurity=False),
-        "crc32c": google_crc32c.Checksum(),
-    }
-    wanted = {name: hashes[name] for name in {"sha256", *expected.digests}}
+    wanted = {name: new_digest(name) for name in {"sha256", *expected.digests}}
     with partial.path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             for value in wanted.values():
                 value.update(chunk)
-    got = {name: value.digest().hex() for name, value in wanted.items()}
+    got = {name: value.hexdigest() for name, value in wanted.items()}
     for name, digest in expected.digests.items():
         if got[name] != digest:
             raise DataError(

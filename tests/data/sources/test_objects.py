@@ -326,6 +326,55 @@ def test_s3(s3, tmp_path, monkeypatch):
         fetch(tmp_path / "c", "s3://bucket/data/a.zip")
 
 
+PART_BYTES = 5 * 2**20
+UPLOADS = {
+    "whole": {},
+    "with a key": {"ServerSideEncryption": "aws:kms", "ChecksumAlgorithm": "SHA1"},
+    "with a key, no checksum": {"ServerSideEncryption": "aws:kms"},
+}
+
+
+@pytest.mark.parametrize("kind", ["parts", "parts of a server that hides their size", *UPLOADS])
+def test_no_unchecked_byte(kind, tmp_path, monkeypatch):
+    """However somebody uploaded an S3 object, a byte that is damaged on the way is found, in ranges and in one piece."""
+    import boto3
+    from botocore.config import Config
+
+    from tests.fakes.s3 import FakeS3
+
+    monkeypatch.setattr(bucket_source, "RANGE_BYTES", PART_BYTES)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with FakeS3("bucket") as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        config = Config(request_checksum_calculation="when_required")
+        client = boto3.client("s3", region_name="us-east-1", config=config)
+        data = DATA
+        if kind in UPLOADS:
+            client.put_object(Bucket="bucket", Key="a.zip", Body=data, **UPLOADS[kind])
+        else:
+            data = DATA * 60  # three parts
+            started = client.create_multipart_upload(Bucket="bucket", Key="a.zip")
+            place = {"Bucket": "bucket", "Key": "a.zip", "UploadId": started["UploadId"]}
+            parts = []
+            for number, start in enumerate(range(0, len(data), PART_BYTES), 1):
+                body = data[start : start + PART_BYTES]
+                etag = client.upload_part(**place, PartNumber=number, Body=body)["ETag"]
+                parts.append({"ETag": etag, "PartNumber": number})
+            client.complete_multipart_upload(**place, MultipartUpload={"Parts": parts})
+        if "hides" in kind:
+            server.ignore_part_numbers = True
+        for place in ("s3://bucket/a.zip", "s3://bucket/"):
+            assert data == fetch(tmp_path / place.replace("/", "-"), place)
+        assert data == open_store("s3://bucket", deadline_seconds=20).read("a.zip")
+        # What arrived damaged is fetched again.
+        server.fail(Fault("corrupt", method="GET", contains="/a.zip"))
+        assert data == fetch(tmp_path / "damaged", "s3://bucket/a.zip")
+        server.fail(Fault("corrupt", method="GET", contains="/a.zip"))
+        assert data == open_store("s3://bucket", deadline_seconds=20).read("a.zip")
+        assert [0, 0] == [fault.times for fault in server.faults]
+
+
 @pytest.mark.parametrize("name", ["my shoes", "a#1", "what?", "100%", "a+b&c=d", "schön/é", "%41"])
 def test_names_that_a_uri_must_encode(s3, gcs, tmp_path, name):
     """An object of any name is found by its percent-encoded URI, on S3 and on Cloud Storage."""
