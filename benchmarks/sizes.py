@@ -169,11 +169,13 @@ def main() -> None:
     parser.add_argument(
         "--memory-gib", type=float, default=0, help="most address space of this process; 0 for no limit"
     )
-    parser.add_argument("--folder", type=Path, help="keeps the generated catalogue for another run")
+    parser.add_argument("--folder", type=Path, help="keeps the generated catalogue for another run; made if absent")
     options = parser.parse_args()
     if options.memory_gib:
         most = int(options.memory_gib * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         if options.what == "report":
             found = reported(options.number, options.classes, Path(scratch))
