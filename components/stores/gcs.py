@@ -301,7 +301,8 @@ def _stat(blob: storage.Blob) -> Stat:
     digests = {"crc32c": _hex(blob.crc32c)} if blob.crc32c else {}
     if blob.md5_hash:
         digests["md5"] = _hex(blob.md5_hash)
-    return Stat(size=int(blob.size), version=str(int(blob.generation)), digests=digests)
+    # Servers made from the API's protocol buffers leave out a size of 0.
+    return Stat(size=int(blob.size or 0), version=str(int(blob.generation)), digests=digests)
 
 
 def _hex(text: str) -> str:

@@ -63,6 +63,7 @@ class FakeGcs(FaultyServer):
         url: For `STORAGE_EMULATOR_HOST`.
         objects: Live objects by (bucket, name).
         denied: IAM permissions that are missing, for example `storage.objects.delete`.
+        omits_defaults: Leave out a size of 0, like servers made from the API's protocol buffers.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class FakeGcs(FaultyServer):
         self.buckets = set(buckets or ("bucket",))
         self.ignore_preconditions = ignore_preconditions
         self.page_size = page_size
+        self.omits_defaults = False
         self.objects: dict[tuple[str, str], StoredObject] = {}
         self.sessions: dict[str, dict[str, Any]] = {}
         self.denied: set[str] = set()
@@ -274,7 +276,7 @@ class FakeGcs(FaultyServer):
             "bucket": bucket,
             "generation": str(stored.generation),
             "metageneration": "1",
-            "size": str(len(stored.data)),
+            **({} if self.omits_defaults and not stored.data else {"size": str(len(stored.data))}),
             "crc32c": crc32c,
             "md5Hash": md5,
             "etag": f"etag-{stored.generation}",

@@ -74,6 +74,16 @@ def test_documentation_shows_the_table_of_failures():
     assert "\n".join(rows()) in page
 
 
+def test_size_of_nothing(gcs):
+    """An empty object is one of 0 bytes, also where the server leaves a size of 0 out."""
+    gcs.omits_defaults = True
+    store = open_store("gs://bucket/x", deadline_seconds=1)
+    store.create("empty", b"")
+
+    assert [0] == [stat.size for stat in store.stats().values()]
+    assert 0 == store.stat("empty").size
+
+
 def test_uris_are_normalised(tmp_path):
     """Trailing slashes mean nothing, and a file URI is its path."""
     assert "gs://bucket/a/b" == open_store("gs://bucket/a//b/").uri
