@@ -126,14 +126,14 @@ def test_the_report_holds_everything_and_asks_for_nothing(written: Written) -> N
 
 
 def test_the_summary_has_the_fixed_schema(written: Written) -> None:
-    """`summary.json` has exactly the keys of schema version 1, and the file equals what was returned."""
+    """`summary.json` has exactly the keys of schema version 1, with drift where ingest warned; the file equals what was returned."""
     assert written.summary == written.on_disk
     assert {"schema", "parameters", "datasets"} == set(written.summary)
     assert 1 == written.summary["schema"]
     part = written.summary["datasets"]["fashion-mnist"]
     assert {"data", "approaches", "comparison", "champion"} == set(part)
     counts = {"train", "validation", "test", "quarantined", "repaired", "duplicate_groups"}
-    assert {"hash", "classes"} | counts == set(part["data"])
+    assert {"hash", "classes", "drift"} | counts == set(part["data"])
     assert {"winner", "accuracy_difference", "accuracy_difference_ci95", "mcnemar_p", "verdict"} == set(
         part["comparison"]
     )
