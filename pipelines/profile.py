@@ -28,7 +28,8 @@ class StepSettings:
     """What one step's pod gets.
 
     Attributes:
-        cpu: Request, and limit where there is no `cpu_limit`, Kubernetes quantity ("2", "500m").
+        cpu: Request, and limit where there is no `cpu_limit`, Kubernetes quantity ("2", "500m"). The step computes with so
+            many threads, at least one, unless `environment` sets `OMP_NUM_THREADS`.
         cpu_limit: Most that the pod may use while the node has it to spare; "" for what it requests.
         memory: Request and limit, Kubernetes quantity ("4Gi").
         ephemeral_storage: Size limit of the step's writable /tmp, Kubernetes quantity.
@@ -282,7 +283,7 @@ def _contradictions(profile: ClusterProfile) -> list[str]:
             problems.append(f"steps.{step}.gpus must be 0 without an accelerator; got {settings.gpus}")
         if profile.accelerator and step in GPU_STEPS and not settings.gpus:
             problems.append(f"steps.{step}.gpus must be at least 1 with accelerator {profile.accelerator}; got 0")
-        if settings.cpu_limit and _cpus(settings.cpu_limit) < _cpus(settings.cpu):
+        if settings.cpu_limit and num_cpus(settings.cpu_limit) < num_cpus(settings.cpu):
             problems.append(f"steps.{step}.cpu_limit must be at least cpu ({settings.cpu}); got {settings.cpu_limit}")
     longest = max(settings.timeout_seconds for settings in profile.steps.values())
     if profile.retries.number and int(profile.retries.max_duration[:-1]) <= longest:
@@ -295,5 +296,6 @@ def _contradictions(profile: ClusterProfile) -> list[str]:
     return problems
 
 
-def _cpus(quantity: str) -> float:
+def num_cpus(quantity: str) -> float:
+    """Return a CPU quantity of Kubernetes ("2", "500m") as a number."""
     return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)

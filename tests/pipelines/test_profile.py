@@ -12,7 +12,7 @@ from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
 from pipelines.images import image_tag
 from pipelines.placement import apply_profile
-from pipelines.profile import PROFILES_DIR, ClusterProfile, load_profile, parse_profile
+from pipelines.profile import PROFILES_DIR, ClusterProfile, StepSettings, load_profile, parse_profile
 from pipelines.targets import GPU_STEPS, STEPS
 
 GKE = yaml.safe_load((PROFILES_DIR / "gke.yaml").read_text())
@@ -315,6 +315,33 @@ def test_applied_profile_reaches_both_documents():
     )
     assert ["/tmp", "/dev/shm"] == [mount["mountPath"] for mount in pod["emptyDirMounts"]]
     assert {"fashion-tuning/pool": "gpu"} == dict(pod["nodeSelector"]["labels"])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "environment", "threads"),
+    [
+        ("500m", {}, "1"),
+        ("1", {}, "1"),
+        ("1900m", {}, "1"),
+        ("4", {}, "4"),
+        ("4", {"OMP_NUM_THREADS": "2"}, "2"),
+    ],
+)
+def test_a_step_computes_with_the_cpus_that_are_its_own(cpu, environment, threads):
+    """CPUs that the node only lends bring no thread: pods that share a node's cores would wait for each other."""
+    settings = {"train-mlp": StepSettings(cpu=cpu, cpu_limit="8")}
+    profile = ClusterProfile(name="x", steps=settings, environment=environment)
+
+    @dsl.component(base_image="x", install_kfp_package=False)
+    def train_mlp() -> int:
+        return 1
+
+    @dsl.pipeline(name="p")
+    def pipeline():
+        apply_profile(train_mlp(), "train-mlp", profile)
+
+    container = pipeline.pipeline_spec.deployment_spec["executors"]["exec-train-mlp"]["container"]
+    assert {"OMP_NUM_THREADS": threads} == {entry["name"]: entry["value"] for entry in container["env"]}
 
 
 def test_local_profile_sets_only_the_image():
