@@ -103,7 +103,8 @@ def _describe(plan: Plan, checked: RunParameters) -> str:
         f"- Device budget of all searches: at most {len(APPROACHES) * len(plan.datasets) * search.minutes:g} device-minutes,"
         " plus an epoch of each trial that is running when those of its study are gone",
         f"- Final training: {checked.train.replicates} seeds of each winner, and its default configuration once",
-        f"- Studies: `{plan.run['study_root']}/{plan.run['study_prefix']}-<dataset>-<approach>`",
+        f"- Studies: `{plan.run['study_root']}/{plan.run['study_prefix']}-<dataset>-<approach>`;"
+        " `fashion-tuning study watch` shows one while it works",
         "",
         "| parameter | value |",
         "|---|---|",

@@ -2,20 +2,19 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from components.errors import DataError, ParameterError
-from components.search.samplers.choice import describe
 from components.search.study.objects import SPEC
 from components.search.study.study import Study
-from components.search.tables import best_so_far, overview, trials_csv
-from components.search.trial import Ledger, Trial
+from components.search.tables import overview, trials_csv
+from components.search.trial import Ledger
 from components.stores import open_store
+from pipelines.local.study_view import head, trials_table
 from pipelines.paths import OutputFile, UserPath
 
 SHOW_SECONDS = 60.0
@@ -56,8 +55,36 @@ def show_command(
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=200)
-    console.print(*_head(ledger), sep="\n", markup=False, highlight=False)
-    console.print(_table(ledger))
+    console.print(*head(ledger), sep="\n", markup=False, highlight=False)
+    console.print(trials_table(ledger))
+
+
+@study_group.command("watch")
+@click.argument("study")
+@click.option(
+    "--study-root", default="", metavar="URI", help="Where the studies are; not needed if STUDY is a path or URI."
+)
+@click.option("--every", type=click.FloatRange(min=0.2), metavar="SECONDS", help="Pause between two looks.")
+@click.option("--once", is_flag=True, help="Look once.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each look, for programs.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def watch_command(
+    study: str,
+    study_root: str,
+    every: float | None,
+    once: bool,
+    as_json: bool,
+    debug: bool,  # noqa: ARG001 - read by the edge
+) -> None:
+    """Watch STUDY, named as for `show`, until it is finished: trials, who works on what, the best so far, time left.
+
+    On a terminal a table lives until the study ends or you press Ctrl-C; elsewhere there is one line for each change.
+    Watching only reads: no worker notices it.
+    """
+    from pipelines.local.watching import watch
+
+    with suppress(KeyboardInterrupt):
+        watch(find_study(study, study_root), once=once, as_json=as_json, every_seconds=every)
 
 
 def _draw(ledger: Ledger, directory: Path) -> None:
@@ -69,7 +96,13 @@ def _draw(ledger: Ledger, directory: Path) -> None:
 
 
 def find_ledger(study: str, study_root: str = "") -> Ledger:
-    """Return the study that a command line names.
+    """Return the trials of the study that a command line names; see `find_study`."""
+    named = find_study(study, study_root)
+    return named if isinstance(named, Ledger) else named.ledger()
+
+
+def find_study(study: str, study_root: str = "") -> Study | Ledger:
+    """Return the study that a command line names, or the ledger of one that was saved to a file.
 
     Args:
         study: Name under `study_root`; without that, the URI or path of a study's folder or of a ledger file.
@@ -93,69 +126,10 @@ def find_ledger(study: str, study_root: str = "") -> Ledger:
             )
     root = open_store(study_root, deadline_seconds=SHOW_SECONDS)
     try:
-        return Study.open(root, study).ledger()
+        return Study.open(root, study)
     except DataError as error:
         there = sorted({key.rpartition("/")[0] for key in root.list() if key.rpartition("/")[2] == SPEC})
         if study in there:
             raise
         existing = f"there are {', '.join(there[:20])}" if there else "there is none"
         raise DataError(f"study {study!r} must exist under {root.uri}; {existing}. Name one of them") from error
-
-
-def _head(ledger: Ledger) -> list[str]:
-    spec, best = ledger.spec, ledger.best()
-    states = [
-        f"{n} {status}"
-        for status in ("completed", "pruned", "diverged", "failed", "running", "waiting")
-        if (n := ledger.count(status))
-    ]
-    lines = [
-        f"study {ledger.name}: {spec.get('approach')} on {spec.get('dataset')}, {describe(spec)},"
-        f" {'with' if spec.get('pruning') else 'without'} pruning",
-        f"{len(ledger.trials)} of {spec.get('trials')} trials ({', '.join(states) or 'none yet'}),"
-        f" {ledger.device_seconds:.1f} of {60 * float(spec.get('minutes', 0)):.0f} device-seconds",
-    ]
-    if ledger.reused:
-        lines.append(f"{len(ledger.reused)} trials reused from earlier studies")
-    if best is not None:
-        since = next(p for p in best_so_far(ledger) if p.number == best.number)
-        lines.append(f"best: {best.score:.4f}, trial {best.number}, after {since.device_seconds:.1f} device-seconds")
-    return [_printable(line) for line in lines]
-
-
-def _table(ledger: Ledger) -> Table:
-    best, table = ledger.best(), Table(box=None, pad_edge=False)
-    for column in ("trial", "status", "score", "best", "epochs", "device s"):
-        table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
-    table.add_column("worker", no_wrap=True)
-    table.add_column("hyperparameters", overflow="fold")
-    so_far = {p.number: p.best for p in best_so_far(ledger)}
-    for trial in ledger.trials:
-        reached = so_far.get(trial.number)
-        cells = (
-            str(trial.number),
-            trial.status,
-            "" if trial.score is None else f"{trial.score:.4f}",
-            "" if reached is None else f"{reached:.4f}",
-            str(trial.epochs),
-            f"{trial.device_seconds:.1f}",
-            trial.worker,
-            _describe(trial),
-        )
-        is_best = best is not None and trial.number == best.number
-        table.add_row(*(Text(_printable(cell)) for cell in cells), style="bold" if is_best else None)
-    return table
-
-
-def _describe(trial: Trial) -> str:
-    values = " ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in trial.hyperparameters.items()
-    )
-    notes = [note for note in (f"from {trial.reused_from}" if trial.reused_from else "", trial.error) if note]
-    return f"{values} ({'; '.join(notes)})" if notes else values
-
-
-def _printable(text: str) -> str:
-    """Text from a store without control characters: it must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -5,13 +5,16 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from components.errors import FashionTuningError
+from components.search.course import Course, look
 from components.search.study.study import Study
 from components.stores import open_store
+from pipelines.local.study_view import changes, head, running_table, time_left
 
 console = Console(stderr=True, highlight=False)
 MARKS = {"started": "[yellow]running[/]", "finished": "[green]done[/]", "failed": "[red]failed[/]"}
@@ -33,7 +36,8 @@ class Progress:
         self.failed: list[dict[str, Any]] = []
         self._out, self._study_root, self._prefix = out, study_root, f"{run_id}-"
         self._steps: dict[str, dict[str, Any]] = {}
-        self._studies: dict[str, str] = {}
+        self._studies: dict[str, Study] = {}
+        self._courses: dict[str, Course] = {}
         self._read_bytes = 0
         self._started = time.monotonic()
         self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
@@ -79,18 +83,23 @@ class Progress:
         if "://" in self._study_root:
             return
         for spec in sorted(Path(self._study_root).glob(f"{self._prefix}*/spec.json")):
+            name = spec.parent.name
+            before = self._courses.get(name)
+            if before and before.is_finished:
+                continue
             try:
-                ledger = Study.open(open_store(self._study_root), spec.parent.name).ledger()
+                if name not in self._studies:
+                    self._studies[name] = Study.open(open_store(self._study_root), name)
+                elif not self._studies[name].is_due():
+                    continue
+                now = self._courses[name] = look(self._studies[name])
             except FashionTuningError:
                 continue  # being written; the next look sees it
-            best = ledger.best()
-            finished = sum(t.is_finished for t in ledger.trials)
-            text = f"{finished} of {ledger.spec['trials']} trials" + (f", best {best.score:.4f}" if best else "")
-            if self._studies.get(ledger.name) != text and finished and not self._live:
-                self._say(f"study {ledger.name.removeprefix(self._prefix)}: {text}")
-            self._studies[ledger.name] = text
+            if not self._live:
+                for line in changes(before, now, epochs=False) if before else head(now.ledger)[1:]:
+                    self._say(f"study {name.removeprefix(self._prefix)}: {line}")
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         table = Table(title=f"fashion-tuning  {time.monotonic() - self._started:.0f} s", title_justify="left", box=None)
         table.add_column("step", min_width=34)
         table.add_column("state")
@@ -98,6 +107,14 @@ class Progress:
         for name, step in self._steps.items():
             ended = step["time"] if step["event"] != "started" else time.time()
             table.add_row(name, MARKS[step["event"]], f"{ended - step['began']:.0f}")
-        for name, text in self._studies.items():
-            table.add_row(f"study {name.removeprefix(self._prefix)}", text, "")
-        return table
+        studies = (part for name, seen in self._courses.items() for part in self._study(name, seen))
+        return Group(table, *studies)
+
+    def _study(self, name: str, seen: Course) -> list[RenderableType]:
+        ledger, best = seen.ledger, seen.ledger.best()
+        facts = [f"{sum(t.is_finished for t in ledger.trials)} of {ledger.spec['trials']} trials"]
+        facts += [f"best {best.score:.4f} (trial {best.number})"] if best else []
+        facts.append(f"{ledger.device_seconds:.0f} of {seen.budget_seconds:.0f} device-seconds")
+        facts += [time_left(seen)] if time_left(seen) and not seen.is_finished else []
+        title = Text(f"study {name.removeprefix(self._prefix)}: {', '.join(facts)}", style="bold")
+        return [Text(""), title, *([running_table(seen)] if seen.running else [])]

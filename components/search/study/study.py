@@ -95,12 +95,17 @@ class Study:
             self._liveness.observe(record.number, record.term, record.beat, start, end)
         self._renewed = (end, end - start)
 
+    def is_due(self) -> bool:
+        """Return whether a refresh would now cost no more than `STORE_SHARE` of the time."""
+        if self._renewed is None:
+            return True
+        at, cost = self._renewed
+        return self.timing.clock() - at >= min(cost / STORE_SHARE, 2 * self.timing.beat_seconds)
+
     def refresh_if_due(self) -> bool:
-        """Refresh unless that would cost more than `STORE_SHARE` of the time; return whether it did."""
-        if self._renewed is not None:
-            at, cost = self._renewed
-            if self.timing.clock() - at < min(cost / STORE_SHARE, 2 * self.timing.beat_seconds):
-                return False
+        """Refresh where that is due; return whether it did."""
+        if not self.is_due():
+            return False
         self.refresh()
         return True
 
@@ -184,6 +189,13 @@ class Study:
                 silent = self._liveness.silent_seconds(record.number, record.term, now)
                 spent += min(silent, self.timing.ttl_seconds)
         return spent >= 60 * self.spec["minutes"]
+
+    def silent_seconds(self, trial: Trial) -> float:
+        """Return for how long a running trial's heartbeat has not changed, as of now; 0 for any other."""
+        record = self._records.trials.get(trial.number)
+        if record is None or record.result is not None or not record.term:
+            return 0.0
+        return self._liveness.silent_seconds(record.number, record.term, self.timing.clock())
 
     def _unfinished(self) -> list[TrialRecord]:
         return [record for record in self._records.trials.values() if record.result is None]
