@@ -31,7 +31,7 @@ def train_step(
         model_path: Directory to write the model to.
 
     Returns:
-        Headline figures for the model's metadata.
+        Headline scores for the model's metadata.
 
     Raises:
         TryAgainError: The workers left the study unfinished.

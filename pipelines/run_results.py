@@ -1,4 +1,4 @@
-"""What a run leaves: its headline figures, its verdict and its report, read from the study root."""
+"""What a run leaves: its headline scores, its verdict and its report, read from the study root."""
 
 import json
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def read_summary(
             reasons.append("not there")
         except (FashionTuningError, ValueError) as error:
             reasons.append(str(error))
-    say(f"figures: {uri} cannot be read from here ({'; '.join(reasons)}); see the report in Kubeflow")
+    say(f"results: {uri} cannot be read from here ({'; '.join(reasons)}); see the report in Kubeflow")
     return None
 
 
@@ -59,13 +59,13 @@ def report_link(study_root: str, run_id: str) -> str:
 
 
 def show(summary: dict[str, Any], study_root: str, run_id: str) -> None:
-    """Print the headline figures, the verdicts and where the report is."""
-    show_figures(summary)
+    """Print the headline scores, the verdicts and where the report is."""
+    show_scores(summary)
     click.echo(f"report: {report_link(study_root, run_id)}")
 
 
-def show_figures(summary: dict[str, Any]) -> None:
-    """Print the headline figures and the verdicts, in whole lines whatever the terminal's width."""
+def show_scores(summary: dict[str, Any]) -> None:
+    """Print the headline scores and the verdicts, in whole lines whatever the terminal's width."""
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)
@@ -83,14 +83,14 @@ def headline_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             dataset,
             approach,
-            f"{figures['accuracy']:.4f}",
-            "{:.4f}-{:.4f}".format(*figures["accuracy_ci95"]),
-            f"{figures['macro_f1']:.4f}",
-            f"{figures['device_seconds']['search']:.0f}",
-            f"{figures['device_seconds']['train']:.0f}",
+            f"{scores['accuracy']:.4f}",
+            "{:.4f}-{:.4f}".format(*scores["accuracy_ci95"]),
+            f"{scores['macro_f1']:.4f}",
+            f"{scores['device_seconds']['search']:.0f}",
+            f"{scores['device_seconds']['train']:.0f}",
         )
         for dataset, part in summary["datasets"].items()
-        for approach, figures in part["approaches"].items()
+        for approach, scores in part["approaches"].items()
     ]
 
 

@@ -29,7 +29,7 @@ class Findings:
         ignored: One entry per file that is no part of the dataset: `where`, `reason`; `MAX_IGNORED` at most.
         normalised: How many images were converted, by what was unusual about them.
         warnings: Sentences on what was decided and may be wrong; the log has them too.
-        notes: Further figures of the source.
+        notes: Further numbers about the source.
     """
 
     quarantined: list[dict[str, str]] = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""A model and test data become figures, a verdict and a champion."""
+"""A model and test data become scores, a verdict and a champion."""

@@ -1,4 +1,4 @@
-"""The evaluate step's work: an exported model and held-out images become figures and predictions on disk."""
+"""The evaluate step's work: an exported model and held-out images become scores and predictions on disk."""
 
 import dataclasses
 import json
@@ -195,7 +195,7 @@ def load_model_description(model_dir: Path) -> dict[str, Any]:
 def _replicates(
     model_dir: Path, model: dict[str, Any], data: TestData, answers: Answers
 ) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
-    """Score every replicate's ONNX, so that the spread over seeds is one of test figures; return the predictions as well.
+    """Score every replicate's ONNX, so that the spread over seeds is one of test scores; return the predictions as well.
 
     One of them is `model.onnx` itself, whose `answers` are known.
     """

@@ -129,7 +129,7 @@ def mean_over_present(values: np.ndarray, support: np.ndarray) -> np.ndarray:
 
 
 def score(answers: Answers, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Return every figure of one model.
+    """Return every score of one model.
 
     Macro averages run over the classes that occur in the test labels: a class without test examples has no recall, so its
     entries are None and it takes no part.

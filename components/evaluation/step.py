@@ -1,4 +1,4 @@
-"""The report and promote steps: artifacts come as directories, figures leave for the Kubeflow UI."""
+"""The report and promote steps: artifacts come as directories, scores leave for the Kubeflow UI."""
 
 import json
 import logging
@@ -55,7 +55,7 @@ def report_step(
         overview_path: File for the verdict as Markdown.
 
     Returns:
-        Headline figures by `<dataset> <approach> <figure>`, so that runs compare in the UI.
+        Headline scores by `<dataset> <approach> <score>`, so that runs compare in the UI.
     """
     summary = write_report(
         evaluation_dirs=evaluation_dirs,
@@ -70,10 +70,10 @@ def report_step(
     )
     keep_result(run, REPORT, Path(html_path))
     return {
-        f"{dataset} {approach} {figure}": figures[figure]
+        f"{dataset} {approach} {score}": scores[score]
         for dataset, part in summary["datasets"].items()
-        for approach, figures in part["approaches"].items()
-        for figure in ("accuracy", "macro_f1")
+        for approach, scores in part["approaches"].items()
+        for score in ("accuracy", "macro_f1")
     }
 
 

@@ -54,7 +54,7 @@ def ui_metrics(evaluation: Evaluation) -> UiMetrics:
 
 
 def scalars(evaluation: Evaluation) -> dict[str, float]:
-    """Return the figures of an evaluation as finite numbers by name."""
+    """Return the scores of an evaluation as finite numbers by name."""
     record = evaluation.record
     names = (
         "accuracy",

@@ -1,4 +1,4 @@
-"""scikit-optimize's views of a study, of either approach: convergence, objective, evaluations, importance.
+"""Drawings of a study of either approach by scikit-optimize: convergence, objective, evaluations, importance.
 
 Imports neither TensorFlow nor torch, and leaves pyplot's global state alone.
 """
@@ -27,8 +27,8 @@ _POINTS, _SAMPLES = 12, 40
 """Resolution of the partial dependence: skopt's own takes a minute."""
 
 
-def figures(ledger: Ledger) -> dict[str, Figure]:
-    """Return the views that the study has enough trials for.
+def drawings(ledger: Ledger) -> dict[str, Figure]:
+    """Return the drawings that the study has enough trials for.
 
     Args:
         ledger: A study, finished or not.
@@ -37,20 +37,20 @@ def figures(ledger: Ledger) -> dict[str, Figure]:
         `convergence` from one scored trial on; `evaluations` (which values were tried, in which order), `objective`
         (partial dependence of the error on one and two parameters) and `importance` from `MIN_TRIALS` on.
     """
-    drawings = {}
+    drawn = {}
     if any(is_scored(t) for t in ledger.trials):
-        drawings["convergence"] = convergence({ledger.name: ledger})
+        drawn["convergence"] = convergence({ledger.name: ledger})
     result = as_result(ledger)
     if result is not None:
         names = [p.name for p in space_of(ledger).parameters]
         shares = importance(ledger)
         plotted = list(shares)[:MAX_DIMENSIONS] or names[:MAX_DIMENSIONS]
         if len(plotted) > 1:
-            drawings["objective"] = _objective(result, plotted)
-            drawings["evaluations"] = _evaluations(result, plotted)
+            drawn["objective"] = _objective(result, plotted)
+            drawn["evaluations"] = _evaluations(result, plotted)
         if shares:
-            drawings["importance"] = _importance(shares)
-    return drawings
+            drawn["importance"] = _importance(shares)
+    return drawn
 
 
 def convergence(ledgers: dict[str, Ledger]) -> Figure:

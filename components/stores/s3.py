@@ -295,7 +295,7 @@ class Connection:
 
 
 def _rounded(seconds: float) -> float:
-    """Round down to one of a few figures, so that there are few clients."""
+    """Round down to one of a few values, so that there are few clients."""
     return max(step for step in _STEPS if step <= max(seconds, _STEPS[0]))
 
 

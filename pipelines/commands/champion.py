@@ -58,8 +58,8 @@ def _line(record: dict[str, Any], *, is_champion: bool) -> str:
     head = f"{'champion' if is_champion else 'before  '} {record['version']:>4}"
     if "error" in record:
         return f"{head}  {clean(record['error'])}"
-    figures = record.get("figures") or {}
-    accuracy = figures.get("accuracy")
+    scores = record.get("figures") or {}
+    accuracy = scores.get("accuracy")
     parts = [
         head,
         clean(record["created"], 25),

@@ -88,10 +88,10 @@ def watch_command(
 
 
 def _draw(ledger: Ledger, directory: Path) -> None:
-    from components.search.plots import figures
+    from components.search.plots import drawings
 
     directory.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures(ledger).items():
+    for name, figure in drawings(ledger).items():
         figure.savefig(directory / f"{name}.png", dpi=120)
 
 

@@ -30,7 +30,7 @@ def read_json(api: Connection, uri: str, *, own_store: bool) -> Any:
         **({"namespace": api.namespace} if api.namespace else {}),
     }
     return api.call(
-        "read the figures through the UI",
+        "read the scores through the UI",
         api.client.healthzs.api_client.call_api,
         resource_path="/artifacts/get",
         method="GET",

@@ -71,7 +71,7 @@ def run_command(
     --out, it goes on where it stood; without other flags it takes the parameters of the first start.
     """
     from pipelines.local.told import told
-    from pipelines.run_results import show_figures
+    from pipelines.run_results import show_scores
 
     out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
     first = _earlier_settings(out)
@@ -86,7 +86,7 @@ def run_command(
         started = time.monotonic()
         with told(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
             _run(out, run_id, parameters, debug)
-        show_figures(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+        show_scores(json.loads((out / "summary.json").read_text(encoding="utf-8")))
         click.echo(f"finished in {time.monotonic() - started:.0f} s; report: {out / 'report.html'}")
 
 

@@ -7,7 +7,7 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from components.models.space import Parameter, Space
-from components.search.plots import MAX_DIMENSIONS, MIN_TRIALS, convergence, figures
+from components.search.plots import MAX_DIMENSIONS, MIN_TRIALS, convergence, drawings
 from components.search.trial import Ledger, Trial
 
 SPACE = Space(
@@ -47,7 +47,7 @@ def make_ledger(count):
 )
 def test_views_appear_with_the_trials_they_need(count, expected):
     """An unfinished study has the views its trials allow, all of them drawable, and pyplot is left alone."""
-    drawn = figures(make_ledger(count))
+    drawn = drawings(make_ledger(count))
 
     assert expected == set(drawn)
     for figure in drawn.values():
@@ -58,7 +58,7 @@ def test_views_appear_with_the_trials_they_need(count, expected):
 def test_500_trials_are_drawn_in_seconds():
     """The matrix plots of a long study are quick, and limited to what can be read (processor time of one thread)."""
     started = time.process_time()
-    drawn = figures(make_ledger(500))
+    drawn = drawings(make_ledger(500))
 
     assert time.process_time() - started < 5.0
     panels = [axes for axes in drawn["objective"].axes if axes.get_visible() and axes.lines]
@@ -73,7 +73,7 @@ def test_a_study_of_one_parameter_has_no_matrix():
     )
 
     assert {"convergence", "importance"} == set(
-        figures(Ledger(name="s", spec={"space": space.to_json()}, trials=trials))
+        drawings(Ledger(name="s", spec={"space": space.to_json()}, trials=trials))
     )
 
 

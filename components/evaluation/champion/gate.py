@@ -185,8 +185,8 @@ def _challenger(
         return None
 
     def preference(approach: str) -> tuple[float, float]:
-        figures = part["approaches"][approach]
-        return figures.get("validation_accuracy") or 0.0, -own[approach].record["model_bytes"]
+        scores = part["approaches"][approach]
+        return scores.get("validation_accuracy") or 0.0, -own[approach].record["model_bytes"]
 
     evaluation = own[max(sorted(own), key=preference)]
     model_dir = _matching(

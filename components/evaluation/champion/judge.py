@@ -61,7 +61,7 @@ def judge(
         champion: Its record; None before the first promotion.
         challenger: The challenger's evaluation on `data`.
         challenger_sha256: Digest of the challenger's `model.onnx`.
-        data: The present test data; both models are scored on it, no stored figure is used.
+        data: The present test data; both models are scored on it, no stored score is used.
         min_gain: Accuracy by which the challenger must be better, 0..1.
     """
     if champion is None:
@@ -177,27 +177,27 @@ def decide(
     won, held = challenger == labels, champion == labels
     difference = float(won.mean() - held.mean())
     low, high = accuracy_difference_interval(won, held, groups)
-    figures = (
+    result = (
         f"on {len(labels):,} test images the challenger is right on {percent(won.mean(), 2)}, the champion on"
         f" {percent(held.mean(), 2)} (difference {100 * difference:+.2f} points, 95 % interval {100 * low:+.2f} to"
         f" {100 * high:+.2f})"
     )
     if high < 0:
-        return Judgement(decision="worse", reason=figures)
+        return Judgement(decision="worse", reason=result)
     if low <= 0:
-        return Judgement(decision="tie", reason=f"{figures}: the interval includes zero")
+        return Judgement(decision="tie", reason=f"{result}: the interval includes zero")
     if difference <= min_gain:
         return Judgement(
-            decision="too-small", reason=f"{figures}: not more than promote_min_gain, {points(min_gain, 2)} points"
+            decision="too-small", reason=f"{result}: not more than promote_min_gain, {points(min_gain, 2)} points"
         )
     p = float(exact_p_better(*discordant_groups(won, held, groups)))
     evidence = f"exact p = {p:.2g}, where up to {alpha:.2g} is proof for one of a year's challenges"
     if p > alpha:
-        return Judgement(decision="not-proven", reason=f"{figures}, but {evidence}")
+        return Judgement(decision="not-proven", reason=f"{result}, but {evidence}")
     if losses := possible_losses(won, held, labels, groups):
         named = "; ".join(_loss(loss, classes) for loss in losses[:5])
-        return Judgement(decision="worse-class", reason=f"{figures}, but the images do not rule out a loss {named}")
-    return Judgement(decision="better", reason=f"{figures}; {evidence}")
+        return Judgement(decision="worse-class", reason=f"{result}, but the images do not rule out a loss {named}")
+    return Judgement(decision="better", reason=f"{result}; {evidence}")
 
 
 def _loss(loss: ClassLoss, classes: list[str]) -> str:

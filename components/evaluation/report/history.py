@@ -22,7 +22,7 @@ def remember(
 
     Args:
         root: Store; empty for no history.
-        run_id: The run; a step that runs again and finds the same figures does not add it twice.
+        run_id: The run; a step that runs again and finds the same scores does not add it twice.
         created: Now.
         summary: `summary.json` of the run.
         limit: Most runs.
@@ -46,7 +46,7 @@ def remember(
         rows = [row for key in earlier if (row := _read(store, key)) is not None]
     except (UnavailableError, PermissionDeniedError, StorageError, OSError) as error:
         log.warning("history of earlier runs is not shown: %s", error)
-        return [own], f"The figures of earlier runs could not be read: {error}"
+        return [own], f"The scores of earlier runs could not be read: {error}"
     return [*rows, own], ""
 
 
@@ -78,9 +78,9 @@ def _read(store: Any, key: str) -> dict[str, Any] | None:
     try:
         row = json.loads(store.read(key))
         for part in row["datasets"].values():
-            for figures in part["approaches"].values():
-                low, high = figures["accuracy_ci95"]
-                float(low), float(high), float(figures["accuracy"]), float(figures["device_seconds"])
+            for scores in part["approaches"].values():
+                low, high = scores["accuracy_ci95"]
+                float(low), float(high), float(scores["accuracy"]), float(scores["device_seconds"])
         return row if isinstance(row["created"], str) and "run" in row else None
     except (ValueError, KeyError, TypeError, AttributeError, StorageError) as error:
         log.warning("history entry %s is skipped: %s", key, error)

@@ -8,7 +8,7 @@ from components.text import approach_name, clean, duration, markdown_text, perce
 
 
 def overview(results: list[DatasetResults], run: dict[str, Any]) -> str:
-    """Return the verdicts and the headline figures as Markdown.
+    """Return the verdicts and the headline scores as Markdown.
 
     Args:
         results: One per dataset.

@@ -17,10 +17,10 @@ from components.evaluation.report.tables import (
     cost_sentence,
     default_sentence,
     device_seconds,
-    figures,
     frequent_confusions,
     listed,
     optimism_rows,
+    result_rows,
     seeds_sentence,
 )
 from components.evaluation.summary import DatasetResults
@@ -87,7 +87,7 @@ def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[d
         "stats": [_stats(e) for e in evaluations],
         "cost": cost_sentence(both) if both else "",
         "seeds": seeds_sentence(both) if both else "",
-        "figures": figures(result, evaluations),
+        "result_rows": result_rows(result, evaluations),
         "comparison": result.comparison,
         "optimism": charts.optimism(stages, clean(result.name, 60)),
         "optimism_rows": stages,

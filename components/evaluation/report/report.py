@@ -38,7 +38,7 @@ def write_report(
         test_dirs: One `test_data/` per dataset, for the pictures.
         parameters: The run's parameters.
         run: `id` and whatever else names the run.
-        history: Store with the figures of earlier runs; empty for none.
+        history: Store with the scores of earlier runs; empty for none.
         html_path: File for the page.
         summary_path: File for `summary.json`.
         markdown_path: File for the short Markdown; None for none.

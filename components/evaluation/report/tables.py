@@ -108,7 +108,7 @@ def default_sentence(evaluation: Evaluation) -> str:
     return f"{sentence}: {'the search made it worse' if high < 0 else 'these images do not show that the search was worth it'}."
 
 
-def figures(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+def result_rows(result: DatasetResults, evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """Return the result table: a label, one text per approach, the difference, and what it means."""
     scores = [e.record["scores"] for e in evaluations]
     c = result.comparison
@@ -205,7 +205,7 @@ def _count(value: Any) -> str:
 
 
 def class_rows(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
-    """Return each class with its support and every approach's figures, the largest `TABLE_CLASSES` first."""
+    """Return each class with its support and every approach's scores, the largest `TABLE_CLASSES` first."""
     if not evaluations:
         return []
     tables = [e.record["scores"]["per_class"] for e in evaluations]

@@ -56,7 +56,7 @@ SPACES = {
     "described": Space(_DESCRIBED),
     "wide": Space(
         (
-            # Regularised, a larger network is the better one to start from; docs/benchmarks.md has the figures.
+            # Regularised, a larger network is the better one to start from; docs/benchmarks.md has the measurements.
             *(replace(p, default=_WIDE_DEFAULTS.get(p.name, p.default)) for p in _DESCRIBED),
             Parameter(name="batch_size", choices=(128, 256, 512), default=512),
             Parameter(name="dropout", low=0.0, high=0.5, default=0.1),

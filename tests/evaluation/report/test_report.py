@@ -334,7 +334,7 @@ def test_a_store_that_fails_costs_the_history_only(tmp_path: Path) -> None:
 
     written = Written(tmp_path, history=str(tmp_path / "file"), num_trials=1)
 
-    assert "The figures of earlier runs could not be read" in Page(written.html).text
+    assert "The scores of earlier runs could not be read" in Page(written.html).text
 
 
 def test_evaluations_of_different_test_data_stop_the_report(tmp_path: Path) -> None:

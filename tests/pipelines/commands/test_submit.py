@@ -580,7 +580,7 @@ def test_figures_that_cannot_be_read_do_not_fail_the_run(
 
         assert 0 == run(["submit", "--cluster", cluster, "--wait"])
     assert "SUCCEEDED" == the_run(kubeflow)["state"]
-    assert "figures:" in capsys.readouterr().err
+    assert "results:" in capsys.readouterr().err
 
 
 def test_the_real_compiler_is_used(kubeflow: FakeKfpApi, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,5 +616,5 @@ def test_figures_come_through_the_ui_where_the_store_has_no_address_here(
     third = run(["submit", "--cluster", cluster, "--wait", "--name", "again"])
 
     assert [0, 0, 0] == [first, second, third]
-    assert "summary.json cannot be read from here ('read the figures through the UI'" in without
+    assert "summary.json cannot be read from here ('read the scores through the UI'" in without
     assert "ResNet18 is better by 1.00 points." in capsys.readouterr().out

@@ -61,11 +61,11 @@ def test_run_answers_the_question(finished):
         assert {"hash", "classes", "train", "validation", "test", "quarantined", "repaired", "duplicate_groups"} <= set(
             part["data"]
         )
-        for figures in part["approaches"].values():
-            low, high = figures["accuracy_ci95"]
-            assert 0 <= low <= figures["accuracy"] <= high <= 1
-            assert 2 == sum(figures["trials"].values())
-            assert {"batch_1", "batch_256"} == set(figures["latency_ms"])
+        for scores in part["approaches"].values():
+            low, high = scores["accuracy_ci95"]
+            assert 0 <= low <= scores["accuracy"] <= high <= 1
+            assert 2 == sum(scores["trials"].values())
+            assert {"batch_1", "batch_256"} == set(scores["latency_ms"])
         assert part["comparison"]["verdict"] in ended.stdout
         assert {"decision", "version"} <= set(part["champion"])
     assert "<html" in (out / "report.html").read_text()[:1000]

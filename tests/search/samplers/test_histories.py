@@ -56,6 +56,6 @@ def test_every_history_can_be_read(tmp_path):
             assert t.best_epoch is None or t.scores[t.best_epoch - 1] == max(t.scores)
             assert should_prune(t.scores, [o.scores for o in trials], max_epochs=9) in (True, False)
         if number % 40 == 0 or len(trials) > 15:
-            assert ("convergence" in plots.figures(ledger)) == (best is not None)
+            assert ("convergence" in plots.drawings(ledger)) == (best is not None)
         ledger.save(tmp_path / "ledger.json")
         assert ledger == Ledger.load(tmp_path / "ledger.json")
