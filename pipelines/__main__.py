@@ -29,6 +29,7 @@ COMMANDS = {
         "pipelines.commands.schedule:schedule_command",
         "Make sure that exactly one recurring run exists on a cluster.",
     ),
+    "predict": ("pipelines.commands.predict:predict_command", "Say which class pictures show."),
     "images": ("pipelines.commands.images:images_command", "Build, push and lock the container images."),
     "study": ("pipelines.commands.study:study_group", "Look at studies."),
     "champion": (

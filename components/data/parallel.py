@@ -1,12 +1,16 @@
 """Spreads work over the cores of this process, in threads: what is spread releases the interpreter's lock."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_AHEAD = 4
+"""Calls for each thread that are made before the first result is taken: results wait in memory."""
 
 
 def num_cores() -> int:
@@ -17,15 +21,22 @@ def num_cores() -> int:
 def in_order(call: Callable[[T], R], values: Iterable[T], *, num_threads: int = 0) -> Iterator[R]:
     """Yield the results of calls made in threads, in order; when one fails or the process is stopped, drop the rest.
 
+    Values are taken and calls are made only a little ahead of the results, so that neither fill the memory.
+
     Args:
         call: Safe to run in several threads.
         values: One argument each.
         num_threads: Threads; 0 means one for each core.
     """
-    pool = ThreadPoolExecutor(num_threads or num_cores())
+    num_threads = num_threads or num_cores()
+    pool = ThreadPoolExecutor(num_threads)
+    waiting: deque[Future[R]] = deque()
     try:
-        futures = [pool.submit(call, value) for value in values]
-        for future in futures:
-            yield future.result()
+        for value in values:
+            waiting.append(pool.submit(call, value))
+            if len(waiting) > _AHEAD * num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

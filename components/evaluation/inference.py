@@ -45,6 +45,21 @@ class OnnxModel:
                 " Export it again"
             )
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself; see `components.models.facts`."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of the images that it takes."""
+        return tuple(self._session.get_inputs()[0].shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """How many probabilities it gives for each image."""
+        return next(o.shape[1] for o in self._session.get_outputs() if o.name == OUTPUT_NAME)
+
     def predict(self, images: np.ndarray, num_classes: int) -> np.ndarray:
         """Return class probabilities.
 

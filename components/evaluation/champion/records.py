@@ -57,6 +57,7 @@ class ChampionRecords:
                 f"dataset must be letters, digits, '.', '_' and '-'; got {dataset[:60]!r}. Name one that a run used"
             )
         self.dataset = dataset
+        self._root = store.uri
         self._store = store / "champions" / dataset
         self.challenges = Challenges(self._store)
 
@@ -73,6 +74,17 @@ class ChampionRecords:
     def current(self) -> Record | None:
         """Return the champion's record, None before the first promotion."""
         return next(self.history(), None)
+
+    def champion(self) -> Record:
+        """Return the champion's record; raise `DataError` where there is none that can be read."""
+        present = self.current()
+        if present is None:
+            raise DataError(
+                f"champion of {self.dataset} must exist under {self._root}; there is none. Promote a model first"
+            )
+        if present.error:
+            raise DataError(f"champion of {self.dataset} must be readable; {present.error}. Roll back")
+        return present
 
     def read(self, version: int) -> Record:
         """Return one record, with its `error` set where its content is not one."""

@@ -1,5 +1,6 @@
 """The whole job on this machine: a tiny run of the compiled graph, resumed, stopped, and refused."""
 
+import csv
 import json
 import os
 import re
@@ -9,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 
+from components.evaluation.champion.gate import show
 from components.models.facts import read_metadata
+from pipelines.__main__ import run as main
 from pipelines.local.run import _run_id
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -85,6 +89,28 @@ def test_every_model_explains_itself(finished):
         )
 
     assert 4 == len(models)
+
+
+def test_the_champion_answers_as_it_was_judged(finished, tmp_path):
+    """`predict` with the run's champion gives evaluate's answer for every test image, to the last bit."""
+    out, _ = finished
+    records = [(path.parent, json.loads(path.read_text())) for path in (out / "artifacts").rglob("evaluation.json")]
+    for name in ("fashion-mnist", "fashion-products"):
+        (champion,) = show(str(out / "studies"), name)
+        evaluation = next(e for e, r in records if (r["dataset"], r["approach"]) == (name, champion["approach"]))
+        with np.load(evaluation / "predictions.npz") as arrays:
+            probabilities = arrays["probabilities"]
+        expected = [(champion["classes"][row.argmax()], row.max()) for row in probabilities]
+        tested = next(
+            p for p in (out / "artifacts").rglob("test_data/dataset.json") if json.loads(p.read_text())["name"] == name
+        )
+        asked = [name, str(tested.parent / "images.npy"), "--study-root", str(out / "studies")]
+
+        assert 0 == main(["predict", *asked, "--out", str(tmp_path / name)])
+
+        with (tmp_path / name).open(encoding="utf-8", newline="") as file:
+            told = [(row["class"], np.float32(row["probability"])) for row in csv.DictReader(file)]
+        assert expected == told
 
 
 def test_run_is_quiet(finished):

@@ -1,0 +1,129 @@
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.models.facts import write_metadata
+from pipelines.__main__ import run
+from pipelines.commands import predict
+from tests.evaluation.builders import make_test_data, write_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model of an own catalogue, with 300 images of it as an array."""
+    data = make_test_data("shop", ('shirt, "blue"', "trouser", "bag"), num_examples=300)
+    np.save(tmp_path / "images.npy", data.images)
+    path = write_model(tmp_path / "model", data, num_replicates=1) / "model.onnx"
+    write_metadata(path, {"classes": list(data.info.classes)})
+    return path
+
+
+def test_every_picture_has_a_row(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """CSV on stdout that any reader reads; how fast it went on stderr; the bad file named there, in its row, and in the code."""
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    paths = [str(tmp_path / "images.npy"), str(tmp_path / "bad.jpg")]
+
+    assert 65 == run(["predict", "shop", *paths, "--model", str(model), "--top", "2"])
+
+    told = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(told.out)))
+    assert ["image", "class", "probability", "class_2", "probability_2", "error"] == list(rows[0])
+    assert {'shirt, "blue"', "trouser", "bag"} == {row["class"] for row in rows[:-1]}
+    assert all(float(row["probability"]) >= float(row["probability_2"]) > 0 for row in rows[:-1])
+    assert ("", "", str(tmp_path / "bad.jpg")) == (rows[-1]["class"], rows[-1]["probability"], rows[-1]["image"])
+    lines = told.err.splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'bad.jpg'}: no image of a kind that is read")
+    assert lines[1].startswith("301 of 301 pictures in ")
+    assert lines[2].startswith("ERROR 65 predict: every picture must be readable; got 1 of 301")
+    assert 3 == len(lines)
+
+
+def test_json_and_csv_say_the_same(model: Path, tmp_path: Path) -> None:
+    """The text of a probability gives the same float32 again, whatever the form; the file has all of them."""
+    for form in ("csv", "json"):
+        arguments = ["--model", str(model), "--format", form, "--out", str(tmp_path / form)]
+        assert 0 == run(["predict", "shop", str(tmp_path / "images.npy"), *arguments])
+
+    objects = json.loads((tmp_path / "json").read_text())
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "csv").read_text())))
+
+    assert 300 == len(rows) == len(objects)
+    assert [(row["image"], row["class"], np.float32(row["probability"])) for row in rows] == [
+        (o["image"], o["predictions"][0]["class"], np.float32(o["predictions"][0]["probability"])) for o in objects
+    ]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_nothing_half_written_stays(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop in the middle leaves the file of before."""
+    (tmp_path / "out.csv").write_text("before")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict.time, "monotonic", stopped)
+    arguments = ["--model", str(model), "--out", str(tmp_path / "out.csv")]
+
+    assert 130 == run(["predict", "shop", str(tmp_path / "images.npy"), *arguments])
+    assert "before" == (tmp_path / "out.csv").read_text()
+    assert [] == list(tmp_path.glob("*.partial"))
+
+
+def test_a_long_job_says_how_far_it_is(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is no terminal, lines tell."""
+    monkeypatch.setattr(predict, "SECONDS_BETWEEN_LINES", 0)
+
+    assert 0 == run(["predict", "shop", str(tmp_path / "images.npy"), "--model", str(model)])
+
+    assert "\n17 of 300 pictures in " in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`predict ... | head -1` ends quietly."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+
+        assert 0 == run(["predict", "shop", str(tmp_path / "images.npy"), "--model", str(model)])
+
+    assert "ERROR" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 64, "as --study-root URI or as --model FILE"),
+        (["--study-root", "nowhere", "--model", "model.onnx"], 64, "one of them"),
+        (["--study-root", "nowhere"], 65, "champion of shop must exist"),
+        (["--model", "missing.onnx"], 65, "must be a readable ONNX model"),
+        (["--model", "missing.onnx", "--top", "0"], 64, "--top"),
+    ],
+)
+def test_mistakes_are_one_line_and_an_exit_code(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    """Without a model, with two, with none that can be read: one line that says what to do."""
+    monkeypatch.chdir(tmp_path)
+
+    assert code == run(["predict", "shop", "a.jpg", *arguments])
+
+    told = capsys.readouterr()
+    assert "" == told.out
+    assert message in told.err
+    assert 1 == told.err.count("\n")
