@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 SPACES = ("described", "wide")
@@ -32,10 +31,6 @@ class Approach:
     image: str
     colors: tuple[str, str]
     pretrained: bool = False
-
-    def load(self) -> ModuleType:
-        """Import the approach's module, and with it its framework."""
-        return import_module(self.module)
 
     def sampler_class(self) -> Any:
         """Import the class of its sampler."""

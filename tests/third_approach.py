@@ -17,6 +17,7 @@ from onnx import helper
 from components.approaches import APPROACHES, Approach
 from components.data.contract import TRAIN, VALIDATION
 from components.models import loop
+from components.models.contract import load_approach
 from components.models.hardware import onnx_difference
 from components.models.sampling import EpochSampler, batch_size_for
 from components.models.space import Parameter, Space
@@ -161,7 +162,7 @@ def main(out: Path) -> None:
         str(out / "ingest.md"),
     )
     run = {"study_root": str(out / "studies"), "study_prefix": "run", "id": "run"}
-    approach = LINE.load()
+    approach = load_approach(LINE.name)
     search_step(approach, train, run, checked.search.to_dict(), "worker-0", str(out / "search.md"))
     Path(model).mkdir()
     trained = train_step(approach, train, run, checked.train.to_dict(), model)

@@ -6,10 +6,12 @@ Imports neither TensorFlow nor torch. `models/mlp/training.py` and `models/resne
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, cast
 
 import numpy as np
 
+from components.approaches import APPROACHES
 from components.data.contract import TrainData
 from components.models.space import Space, Value
 
@@ -117,3 +119,12 @@ class ApproachModule(Protocol):
 
     def Trainer(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> _Trainer:  # noqa: N802
         """Return a trainer with the data on its device."""
+
+
+def load_approach(name: str) -> ApproachModule:
+    """Import the module of an approach, and with it its framework.
+
+    Args:
+        name: One of `components.approaches.APPROACHES`.
+    """
+    return cast(ApproachModule, import_module(APPROACHES[name].module))

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NotRequired, Self, TypedDict
 
 from components.errors import DataError
 from components.models.space import Value
@@ -25,6 +26,33 @@ def trial_seed(seed: int, number: int) -> int:
 def replicate_seed(seed: int, number: int) -> int:
     """Return the seed of replicate `number` of a run with this seed; no trial of any study has it."""
     return _SEEDS + (seed + number) % _SEEDS
+
+
+class SpecRecord(TypedDict):
+    """`spec.json`: what a study was asked to do; `components.search.study.spec.StudySpec` explains the fields.
+
+    Attributes:
+        schema: Version of the format.
+        space_hash: Hash of `space`; empty where there is none.
+    """
+
+    schema: int
+    approach: str
+    dataset: str
+    data_hash: str
+    space: list[dict[str, Any]]
+    space_hash: str
+    algorithm: str
+    trials: int
+    minutes: float
+    epochs: int
+    pruning: bool
+    warm_start: bool
+    seed: int
+    weights: str
+    device: NotRequired[str]
+    batch_size: NotRequired[int]
+    max_failed_fraction: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +95,12 @@ class Trial:
     reused_from: str = ""
     out_of_budget: bool = False
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Return the trial that `dataclasses.asdict` gave; a nonce beside its fields is left out."""
+        fields = {key: value for key, value in row.items() if key != "nonce"}
+        return cls(**{**fields, "scores": tuple(row["scores"]), "based_on": tuple(row["based_on"])})
+
     @property
     def is_finished(self) -> bool:
         """True once a result was accepted."""
@@ -90,6 +124,11 @@ def is_scored(trial: Trial) -> bool:
     return trial.status in ("completed", "pruned") and trial.score is not None and math.isfinite(trial.score)
 
 
+def best_trial(trials: Iterable[Trial]) -> Trial | None:
+    """Return the completed or pruned trial with the highest score, the lowest number on a tie; None without one."""
+    return max(filter(is_scored, trials), key=lambda t: (t.accuracy, -t.number), default=None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """A study as a file: what it was asked to do and every trial.
@@ -102,13 +141,13 @@ class Ledger:
     """
 
     name: str
-    spec: dict[str, Any]
+    spec: SpecRecord
     trials: tuple[Trial, ...]
     reused: tuple[Trial, ...] = field(default=())
 
     def best(self) -> Trial | None:
-        """Return the completed or pruned trial with the highest score, the lowest number on a tie; None without one."""
-        return max(filter(is_scored, self.trials), key=lambda t: (t.score, -t.number), default=None)
+        """Return the study's best trial; see `best_trial`."""
+        return best_trial(self.trials)
 
     def count(self, status: str) -> int:
         """Return how many trials have the status."""
@@ -126,13 +165,9 @@ class Ledger:
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read a ledger; raise `DataError` where the file is not one."""
-
-        def trial(row: dict[str, Any]) -> Trial:
-            return Trial(**{**row, "scores": tuple(row["scores"]), "based_on": tuple(row["based_on"])})
-
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-            rows = {key: tuple(trial(row) for row in values[key]) for key in ("trials", "reused")}
+            rows = {key: tuple(Trial.from_json(row) for row in values[key]) for key in ("trials", "reused")}
             return cls(name=values["name"], spec=values["spec"], **rows)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} must be a study ledger; got {error}") from error

@@ -10,9 +10,10 @@ from typing import Any
 from components.errors import DataError
 from components.models.space import Space, Value
 from components.search.study.objects import SPEC, decode
-from components.search.study.spec import MEANING
+from components.search.study.records import ReusedRecord
+from components.search.study.spec import meaning
 from components.search.study.study import Study
-from components.search.trial import Ledger, Trial
+from components.search.trial import Ledger, SpecRecord, Trial, best_trial
 from components.stores import ObjectNotFoundError, Store
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Reusable:
     first_guesses: tuple[dict[str, Value], ...] = ()
     origins: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ReusedRecord:
         """Return JSON values: `told`, `seeds`, `origins`."""
         return {
             "told": [dataclasses.asdict(trial) for trial in self.trials],
@@ -50,10 +51,10 @@ class Reusable:
         }
 
 
-def find_reusable(store: Store, spec: dict[str, Any], *, exclude: str) -> Reusable:
+def find_reusable(store: Store, spec: SpecRecord, *, exclude: str) -> Reusable:
     """Look through the studies of one root for trials that spare a new study some of its own.
 
-    Trials of studies whose scores mean the same (`components.search.study.spec.MEANING`: data, space, epochs, initial weights,
+    Trials of studies whose scores mean the same (`components.search.study.spec.meaning`: data, space, epochs, initial weights,
     device, batch size) are told again, whatever came of them except failures. Of other studies of the approach on a
     dataset of this name only the best hyperparameters are taken, moved into the space: what was best on last week's
     catalogue, or on another device, is a good first guess, its score says nothing any more.
@@ -70,11 +71,11 @@ def find_reusable(store: Store, spec: dict[str, Any], *, exclude: str) -> Reusab
     reusable: list[Trial] = []
     others: list[tuple[Trial, str]] = []
     for ledger in _earlier(store, spec["approach"], spec["dataset"], exclude):
-        if all(ledger.spec.get(key) == spec[key] for key in MEANING):
+        if meaning(ledger.spec) == meaning(spec):
             reusable += [_renamed(t, ledger) for t in ledger.trials if t.is_finished and t.status != "failed"]
         elif (best := ledger.best()) is not None:
             others.append((best, f"{ledger.name}/{best.number}"))
-    best_reusable = Ledger(name="", spec={}, trials=tuple(sorted(reusable, key=_rank))).best()
+    best_reusable = best_trial(sorted(reusable, key=_rank))
     candidates = [(best_reusable, best_reusable.reused_from)] if best_reusable else []
     candidates += sorted(others, key=lambda pair: (_rank(pair[0]), pair[1]))
     first_guesses, origins = _distinct(candidates, space)

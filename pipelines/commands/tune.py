@@ -83,10 +83,11 @@ def _tune(
     from components.data.contract import TrainData
     from components.data.ingest import ingest
     from components.evaluation.evaluate import evaluate
+    from components.models.contract import load_approach
     from components.models.mlp.size import check_data
     from components.training import train_final
 
-    module = APPROACHES[approach].load()
+    module = load_approach(approach)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".ingest-", dir=out) as scratch:
         new = {name: Path(scratch, name) for name in ("train_data", "test_data", "ingest_report")}

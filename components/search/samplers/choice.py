@@ -1,6 +1,6 @@
 """The one way to make a sampler. Imports neither TensorFlow nor scikit-optimize until one is made that needs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.approaches import APPROACHES
@@ -22,7 +22,7 @@ DESCRIPTIONS = {
 """Whose algorithm each is, for people."""
 
 
-def describe(spec: dict[str, Any]) -> str:
+def describe(spec: Mapping[str, Any]) -> str:
     """Return the algorithm of a study's spec and whose it is; that of the first schema may have changed since."""
     name = str(spec.get("algorithm", ""))
     if spec.get("schema") == 1:

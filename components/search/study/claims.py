@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.models.space import Value
+from components.search.study.records import ProcessIdentity
 
 MAX_ATTEMPTS = 3
 """A trial under which so many workers died, or so many devices broke that were in order before, is recorded as failed."""
@@ -117,7 +118,7 @@ class _Silence(NamedTuple):
     counted: float
 
 
-def process_identity() -> dict[str, Any]:
+def process_identity() -> ProcessIdentity:
     """Return what tells this process from any other on this machine; empty where the system does not say."""
     try:
         return {**_machine(), "pid": os.getpid(), "started": _process_state(os.getpid())[1]}
@@ -125,7 +126,7 @@ def process_identity() -> dict[str, Any]:
         return {}
 
 
-def is_gone(identity: dict[str, Any]) -> bool:
+def is_gone(identity: ProcessIdentity) -> bool:
     """Return whether the process is known to have ended: it ran on this machine and exists no more.
 
     Nothing is known of processes of other machines and containers. Saves a run that is killed and started again on one
@@ -144,8 +145,8 @@ def is_gone(identity: dict[str, Any]) -> bool:
 
 
 @functools.cache
-def _machine() -> dict[str, str]:
-    """Host, boot and process namespace: process numbers mean the same where these are equal."""
+def _machine() -> ProcessIdentity:
+    """Return host, boot and process namespace: process numbers mean the same where these are equal."""
     return {
         "host": socket.gethostname(),
         "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -154,6 +155,6 @@ def _machine() -> dict[str, str]:
 
 
 def _process_state(pid: int) -> tuple[str, str]:
-    """State letter and start time of a process, from the kernel."""
+    """Return state letter and start time of a process, from the kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return fields[0], fields[19]

@@ -1,14 +1,17 @@
 """What a store says of a study's trials: the names of the objects, and a mirror that reads each immutable one once."""
 
+import dataclasses
 import json
 import re
 import threading
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import DataError
+from components.search.study.records import ClaimRecord, HeartbeatRecord, ParamsRecord
 from components.search.trial import Trial
 from components.stores import ObjectNotFoundError, Store
 
@@ -49,7 +52,7 @@ def checkpoints_key(number: int) -> str:
     return f"trials/{number:05d}/checkpoints"
 
 
-def encode(values: dict[str, Any]) -> bytes:
+def encode(values: Mapping[str, Any]) -> bytes:
     """Return JSON with a nonce of its own, so that no two objects are alike."""
     return json.dumps({**values, "nonce": values.get("nonce") or uuid.uuid4().hex}, allow_nan=False).encode()
 
@@ -72,34 +75,34 @@ class TrialRecord:
     """The objects of one trial.
 
     Attributes:
-        number: Of the trial.
+        number: Number of the trial.
         params: Content of `params.json`.
         term: Number of the highest claim; 0 without one.
-        claim: Its content.
+        claim: Content of that claim; None where it is not known, or nobody needs it any more.
         heartbeat: Content of the newest heartbeat, which may be of a former term; None before the first.
         result: Content of `result.json`; None while there is none.
         checkpoints: Keys of checkpoint objects.
-        faults: Claims under which the device broke.
+        faults: Terms in which the device broke.
     """
 
     number: int
-    params: dict[str, Any] = field(default_factory=dict)
+    params: ParamsRecord
     term: int = 0
-    claim: dict[str, Any] = field(default_factory=dict)
-    heartbeat: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
+    claim: ClaimRecord | None = None
+    heartbeat: HeartbeatRecord | None = None
+    result: Trial | None = None
     checkpoints: list[str] = field(default_factory=list)
     faults: set[int] = field(default_factory=set)
 
     @property
     def is_released(self) -> bool:
         """True once the owner gave the trial back."""
-        return self.beat is not None and bool((self.heartbeat or {}).get("released"))
+        return self.beat is not None and self.heartbeat is not None and self.heartbeat["released"]
 
     @property
     def deaths(self) -> int:
         """How many owners died on it, were its present one dead; those that gave it back do not count."""
-        return self.claim.get("deaths", 0) + (not self.is_released)
+        return (self.claim.get("deaths", 0) if self.claim else 0) + (not self.is_released)
 
     @property
     def beat(self) -> int | None:
@@ -108,34 +111,96 @@ class TrialRecord:
 
     @property
     def device_seconds(self) -> float:
-        """Device time of all attempts, as far as it is known."""
+        """Device time of all claims, as far as it is known."""
         if self.result is not None:
-            return self.result["device_seconds"]
+            return self.result.device_seconds
         return self.heartbeat["device_seconds"] if self.heartbeat else 0.0
 
     def trial(self) -> Trial:
         """Return the trial as every later step reads it."""
-        shared = {
-            "number": self.number,
-            "hyperparameters": self.params["hyperparameters"],
-            "seed": self.params["seed"],
-            "based_on": tuple(self.params["based_on"]),
-            "reused_from": self.params["reused_from"],
-        }
+        params, based_on = self.params, tuple(self.params["based_on"])
         if self.result is not None:
-            kept = {key: value for key, value in self.result.items() if key != "nonce"}
-            return Trial(**{**kept, **shared, "scores": tuple(kept["scores"])})
+            return dataclasses.replace(
+                self.result,
+                number=self.number,
+                hyperparameters=params["hyperparameters"],
+                seed=params["seed"],
+                based_on=based_on,
+                reused_from=params["reused_from"],
+            )
         scores = tuple(self.heartbeat["scores"]) if self.heartbeat else ()
         return Trial(
-            **shared,
+            number=self.number,
+            hyperparameters=params["hyperparameters"],
+            seed=params["seed"],
+            based_on=based_on,
+            reused_from=params["reused_from"],
             status="running" if self.term else "waiting",
             score=max(scores, default=None),
             scores=scores,
             epochs=len(scores),
             device_seconds=self.device_seconds,
-            worker=self.claim.get("worker", ""),
+            worker=self.claim["worker"] if self.claim else "",
             attempts=max(self.term, 1),
         )
+
+
+@dataclass
+class _Listing:
+    """Which objects a trial has in the store.
+
+    Attributes:
+        keys: Keys of `params`, `result`, the newest `claim` and the newest `heartbeat`, as far as they exist.
+        term: Number of the newest claim; 0 without one.
+        checkpoints: Keys of checkpoint objects.
+        faults: Terms in which the device broke.
+    """
+
+    keys: dict[str, str] = field(default_factory=dict)
+    term: int = 0
+    checkpoints: list[str] = field(default_factory=list)
+    faults: set[int] = field(default_factory=set)
+
+    def add(self, key: str, match: re.Match[str]) -> None:
+        """Note an object by its key and the match of `_KEY`."""
+        whole, kind, term, checkpoint = match[2], match[3], int(match[4] or 0), match[5]
+        if whole:
+            self.keys[whole] = key
+        elif kind == "claim" and term > self.term:
+            self.term, self.keys["claim"] = term, key
+        elif kind == "heartbeat" and key > self.keys.get("heartbeat", ""):
+            self.keys["heartbeat"] = key
+        elif kind == "fault":
+            self.faults.add(term)
+        elif checkpoint:
+            self.checkpoints.append(key)
+
+    def unread(self, known: TrialRecord | None) -> list[str]:
+        """Return the keys of the objects to read, given what is known of the trial."""
+        needed = {"params", "result"} if known is None else {"result"} if known.result is None else set()
+        if "result" not in self.keys:  # how a finished trial came about is nobody's business any more
+            is_known = known is not None and known.claim is not None and known.term == self.term
+            needed |= {"heartbeat"} if is_known else {"heartbeat", "claim"}
+        return [key for part, key in self.keys.items() if part in needed]
+
+    def record(self, number: int, known: TrialRecord | None, contents: Mapping[str, Any]) -> TrialRecord | None:
+        """Return the trial from what was read and what is known; None without `params.json`."""
+        parts = {part: contents.get(key) for part, key in self.keys.items()}
+        params = known.params if known else parts.get("params")
+        if params is None:
+            return None
+        result = known.result if known else None
+        if result is None and (row := parts.get("result")) is not None:
+            result = Trial.from_json(row)
+        record = TrialRecord(number, params, self.term, result=result, checkpoints=self.checkpoints, faults=self.faults)
+        if "result" not in self.keys:
+            record.heartbeat = parts.get("heartbeat")
+            record.claim = parts.get("claim") or (known.claim if known and known.term == self.term else None)
+        if known:  # written by this process after the listing began
+            record.result = record.result or known.result
+            if known.term > record.term:
+                record.term, record.claim = known.term, known.claim
+        return record
 
 
 class Records:
@@ -151,47 +216,20 @@ class Records:
 
     def refresh(self, store: Store) -> None:
         """Read what is new. State is a set of objects, so no order matters: not of time, of listing or of names."""
-        listed: dict[int, TrialRecord] = {}
+        known = self.trials
+        listings: dict[int, _Listing] = {}
         for key in store.list(TRIALS):
-            match = _KEY.fullmatch(key)
-            if match is None:
-                continue
-            known = self.trials.get(int(match[1])) or TrialRecord(int(match[1]))
-            record = listed.setdefault(
-                known.number, TrialRecord(known.number, params=known.params, result=known.result)
-            )
-            if match[2] == "params" and not record.params:
-                record.params = {"unread": key}
-            elif match[2] == "result" and record.result is None:
-                record.result = {"unread": key}
-            elif match[3] == "claim" and int(match[4]) > record.term:
-                record.term = int(match[4])
-                record.claim = known.claim if record.term == known.term and known.claim else {"unread": key}
-            elif match[3] == "heartbeat" and (record.heartbeat is None or key > record.heartbeat["unread"]):
-                record.heartbeat = {"unread": key}
-            elif match[3] == "fault":
-                record.faults.add(int(match[4]))
-            elif match[5]:
-                record.checkpoints.append(key)
-        for record in listed.values():
-            if record.result is not None:  # how a finished trial came about is nobody's business any more
-                record.heartbeat, record.claim = None, {}
-        wanted = [
-            (record, name, part["unread"])
-            for record in listed.values()
-            for name in ("params", "claim", "heartbeat", "result")
-            if (part := getattr(record, name)) and "unread" in part
-        ]
-        for (record, name, _), values in zip(wanted, _read(store, [key for *_, key in wanted]), strict=True):
-            setattr(record, name, values if values is not None or name in ("heartbeat", "result") else {})
+            if match := _KEY.fullmatch(key):
+                listings.setdefault(int(match[1]), _Listing()).add(key, match)
+        unread = [key for number, listing in listings.items() for key in listing.unread(known.get(number))]
+        contents = dict(zip(unread, _read(store, unread), strict=True))
         with self._lock:
-            for number, known in self.trials.items():
-                # Written by this process after the listing began.
-                record = listed.setdefault(number, known)
-                record.result = record.result or known.result
-                if known.term > record.term:
-                    record.term, record.claim = known.term, known.claim
-            self.trials = {number: record for number, record in sorted(listed.items()) if record.params}
+            records = dict(self.trials)
+            for number, listing in listings.items():
+                record = listing.record(number, self.trials.get(number), contents)
+                if record is not None:
+                    records[number] = record
+            self.trials = dict(sorted(records.items()))
 
     def add(self, record: TrialRecord) -> None:
         """Note a trial that this process created."""

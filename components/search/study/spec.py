@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from components.approaches import APPROACHES
 from components.data.contract import DatasetInfo
@@ -12,15 +13,13 @@ from components.models.contract import ApproachModule
 from components.models.sampling import batch_size_for
 from components.models.space import Space
 from components.parameters import SearchSettings
+from components.search.trial import SpecRecord
 
 MAX_FAILED_FRACTION = 0.3
 """A study with more failed trials than this share of its budget, and more than one, stops."""
 
 SCHEMA = 2
 """Schema 1 had neither `device` nor `batch_size`, and its `bayesian` was what `noisy-bayesian` is now."""
-
-MEANING = ("data_hash", "space_hash", "epochs", "weights", "device", "batch_size")
-"""Two studies' scores may be compared where these are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +85,27 @@ class StudySpec:
             batch_size=batch_size_for(info.counts["train"], approach.LARGEST_BATCH),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SpecRecord:
         """Return the content of `spec.json`."""
         space = json.loads(json.dumps(self.space))
         space_hash = Space.from_json(space).content_hash if space else ""
-        return {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
+        values = {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
+        return cast(SpecRecord, values)
 
 
-def refuse_another(study: str, wanted: dict[str, Any], actual: dict[str, Any]) -> None:
+def meaning(spec: SpecRecord) -> tuple[Any, ...]:
+    """Return what scores depend on beside the hyperparameters: two studies' scores may be compared where it is equal."""
+    return (
+        spec.get("data_hash"),
+        spec.get("space_hash"),
+        spec.get("epochs"),
+        spec.get("weights"),
+        spec.get("device"),
+        spec.get("batch_size"),
+    )
+
+
+def refuse_another(study: str, wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
     """Raise `ParameterError` where a study was asked for something else than it was created with; it says what.
 
     Args:

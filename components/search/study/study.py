@@ -10,27 +10,35 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from components.errors import DataError, FashionTuningError, PermissionDeniedError
 from components.failpoints import failpoint
 from components.models.faults import first_line
-from components.models.space import Space, Value
+from components.models.space import Space
 from components.search.study import objects as names
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
 from components.search.study.objects import Records, TrialRecord, decode, encode
+from components.search.study.records import (
+    ClaimRecord,
+    FaultRecord,
+    HeartbeatRecord,
+    ParamsRecord,
+    ReusedRecord,
+    Suggestion,
+)
 from components.search.study.spec import SCHEMA, StudySpec, refuse_another
-from components.search.trial import Ledger, Trial, trial_seed
+from components.search.trial import Ledger, SpecRecord, Trial, trial_seed
 from components.stores import ObjectNotFoundError, Store
 
 log = logging.getLogger(__name__)
 
 STORE_SHARE = 0.01
-"""A mirror is renewed when its last renewal took less than this share of the time since."""
+"""At most this share of a worker's time is spent on reading what the other workers did."""
 
-Suggest = Callable[[int, Ledger], tuple[dict[str, Value], str]]
-"""Gives the hyperparameters of a new trial, and where a warm start took them from, from its number and the ledger."""
+Suggest = Callable[[int, Ledger], Suggestion]
+"""Gives what a new trial shall try, from its number and the ledger."""
 
 
 class Study:
@@ -43,9 +51,9 @@ class Study:
         timing: How patient it is.
     """
 
-    def __init__(self, store: Store, name: str, spec: dict[str, Any], timing: Timing) -> None:
+    def __init__(self, store: Store, name: str, spec: SpecRecord, timing: Timing) -> None:
         self.name = name
-        self.spec = {key: value for key, value in spec.items() if key != "nonce"}
+        self.spec = spec
         self.store = store
         self.timing = timing
         self._records = Records()
@@ -81,13 +89,14 @@ class Study:
             raise DataError(
                 f"study {store.uri} must have schema 1 to {SCHEMA}; got {spec.get('schema')!r}. Use the version it was made with"
             )
-        return cls(store, name, spec, timing or Timing())
+        without_nonce = {key: value for key, value in spec.items() if key != "nonce"}
+        return cls(store, name, cast(SpecRecord, without_nonce), timing or Timing())
 
     def refresh(self, store: Store | None = None) -> None:
         """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
         start = self.timing.clock()
         # Looked up before the records: a process that ended after the listing may have posted its result meanwhile.
-        gone = {(r.number, r.term) for r in self._unfinished() if is_gone(r.claim.get("process", {}))}
+        gone = {(r.number, r.term) for r in self._unfinished() if r.claim and is_gone(r.claim.get("process", {}))}
         self._records.refresh(store or self.store)
         self._gone = gone
         end = self.timing.clock()
@@ -167,13 +176,13 @@ class Study:
 
     def is_stopped(self) -> bool:
         """Return whether too many trials failed, as of the last refresh."""
-        failed = sum(r.result is not None and r.result["status"] == "failed" for r in self._records.trials.values())
+        failed = sum(r.result is not None and r.result.status == "failed" for r in self._records.trials.values())
         return failed > max(1, self.spec["max_failed_fraction"] * self.spec["trials"])
 
     def is_used_up(self, claim: Claim | None = None, device_seconds: float = 0.0) -> bool:
         """Return whether the device-minutes are gone, as of the last refresh.
 
-        Running trials are taken to have gone on since they last told.
+        Running trials are taken to have gone on since their last heartbeat.
 
         Args:
             claim: The asking worker's own, of which it knows more than the store does.
@@ -221,7 +230,7 @@ class Study:
             number = max(self._records.trials, default=-1) + 1
             ledger = self.snapshot()
             hyperparameters, reused_from = suggest(number, ledger)
-            params = {
+            params: ParamsRecord = {
                 "hyperparameters": hyperparameters,
                 "seed": trial_seed(self.spec["seed"], number),
                 "based_on": [t.number for t in ledger.trials if t.is_finished],
@@ -254,7 +263,7 @@ class Study:
 
     def _claim(self, record: TrialRecord, worker: str) -> Claim | None:
         term, nonce = record.term + 1, uuid.uuid4().hex
-        body = {
+        body: ClaimRecord = {
             "nonce": nonce,
             "worker": worker,
             "process": process_identity(),
@@ -263,7 +272,7 @@ class Study:
         }
         won = self.store.create(names.claim_key(record.number, term), encode(body))
         failpoint("claim-sent")
-        record.term, record.claim = term, body if won else {}
+        record.term, record.claim = term, body if won else None
         if not won:
             return None
         if term > 1:
@@ -308,17 +317,17 @@ class Study:
         """Overwrite the claim's heartbeat.
 
         Args:
-            claim: Whose.
+            claim: The claim whose heartbeat it is.
             count: Higher each time.
             scores: Validation accuracy after each epoch so far.
             device_seconds: Of this claim so far.
             store: The study's store with a deadline fit for heartbeats.
             released: The owner gives the trial back, so that another need not wait.
         """
-        body = {
+        body: HeartbeatRecord = {
             "beat": count,
             "epoch": claim.term,
-            "scores": scores,
+            "scores": list(scores),
             "device_seconds": claim.spent_seconds + device_seconds,
             "released": released,
             "nonce": claim.nonce,
@@ -327,7 +336,7 @@ class Study:
 
     def note_fault(self, claim: Claim, error: BaseException) -> None:
         """Note that the device broke under a claim, for the worker that takes the trial over."""
-        body = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
+        body: FaultRecord = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
         try:
             self.store.create(names.fault_key(claim.number, claim.term), encode(body))
         except FashionTuningError as unsaid:
@@ -335,7 +344,7 @@ class Study:
 
     def anticipate(self, trial: Trial) -> None:
         """Count a result in before it is posted, so that the next suggestion knows it."""
-        self._records.add(dataclasses.replace(self._records.trials[trial.number], result=dataclasses.asdict(trial)))
+        self._records.add(dataclasses.replace(self._records.trials[trial.number], result=trial))
 
     def finish(self, trial: Trial) -> Trial:
         """Post the result of a claimed trial; return the accepted one, which another worker may have posted before."""
@@ -345,12 +354,11 @@ class Study:
         return accepted
 
     def _accept(self, trial: Trial) -> Trial:
-        body, key = dataclasses.asdict(trial), names.result_key(trial.number)
-        won = self.store.create(key, encode(body))
+        key = names.result_key(trial.number)
+        won = self.store.create(key, encode(dataclasses.asdict(trial)))
         failpoint("result-sent")
-        record = dataclasses.replace(
-            self._records.trials[trial.number], result=body if won else decode(self.store.read(key), key)
-        )
+        result = trial if won else Trial.from_json(decode(self.store.read(key), key))
+        record = dataclasses.replace(self._records.trials[trial.number], result=result)
         self._records.add(record)
         return trial if won else record.trial()
 
@@ -368,24 +376,25 @@ class Study:
             binding={"hyperparameters": claim.hyperparameters, "seed": claim.seed},
         )
 
-    def reuse(self, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def reuse(self, find: Callable[[], ReusedRecord]) -> ReusedRecord:
         """Return what a warm start found, the same for every worker: the first one's answer is kept.
 
         Args:
-            find: Gives JSON values with `told`, a list of trials, among them.
+            find: Looks through the earlier studies.
         """
         try:
-            return decode(self.store.read(names.REUSED), names.REUSED)
+            values = decode(self.store.read(names.REUSED), names.REUSED)
         except ObjectNotFoundError:
             self.store.create(names.REUSED, encode(find()))
-            return decode(self.store.read(names.REUSED), names.REUSED)
+            values = decode(self.store.read(names.REUSED), names.REUSED)
+        return cast(ReusedRecord, values)
 
     def _read_reused(self) -> tuple[Trial, ...] | None:
         try:
             rows = decode(self.store.read(names.REUSED), names.REUSED)["told"]
         except ObjectNotFoundError:
             return None if self.spec["warm_start"] else ()
-        return tuple(Trial(**{**r, "scores": tuple(r["scores"]), "based_on": tuple(r["based_on"])}) for r in rows)
+        return tuple(Trial.from_json(row) for row in rows)
 
     def collect(self, min_age_seconds: float = 7 * 86400.0) -> None:
         """Delete the checkpoints of finished trials and what killed writers left; a store that forbids it keeps them.
@@ -398,7 +407,7 @@ class Study:
         self.refresh()
         try:
             for record in self._records.trials.values():
-                if record.result is not None and not record.result.get("out_of_budget"):
+                if record.result is not None and not record.result.out_of_budget:
                     for key in sorted(record.checkpoints, key=lambda key: not key.endswith("manifest.json")):
                         self.store.delete(key)
             self.store.sweep(min_age_seconds)

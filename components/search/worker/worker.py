@@ -2,17 +2,16 @@
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from components.data.contract import TrainData
 from components.failpoints import failpoint
 from components.models.contract import ApproachModule, Trainer
 from components.models.faults import make_trainer
-from components.models.space import Value
 from components.parameters import SearchSettings
 from components.search.samplers.base import Sampler
 from components.search.samplers.choice import make_sampler
 from components.search.study.claims import Timing
+from components.search.study.records import ReusedRecord, Suggestion
 from components.search.study.spec import StudySpec
 from components.search.study.study import Study
 from components.search.trial import Ledger, Trial
@@ -82,12 +81,12 @@ def run_worker(
     return ledger
 
 
-def _warm_start(study: Study, root: Store) -> dict[str, Any]:
+def _warm_start(study: Study, root: Store) -> ReusedRecord:
     """Return what earlier studies tell this one; its first worker looked for them, all use what that one found."""
     if not study.spec["warm_start"]:
-        return {"seeds": [], "origins": []}
+        return {"told": [], "seeds": [], "origins": []}
 
-    def find() -> dict[str, Any]:
+    def find() -> ReusedRecord:
         return find_reusable(root, study.spec, exclude=study.name).to_json()
 
     reused = study.reuse(find)
@@ -108,7 +107,7 @@ class _Worker:
         study: Study,
         approach: ApproachModule,
         train_data: TrainData,
-        reused: dict[str, Any],
+        reused: ReusedRecord,
         name: str,
         require_gpu: bool,
         heartbeat: Heartbeat,
@@ -153,14 +152,14 @@ class _Worker:
                 else:
                     self._termination.wait(self._study.pause_seconds)
 
-    def _suggest(self, number: int, ledger: Ledger) -> tuple[dict[str, Value], str]:
+    def _suggest(self, number: int, ledger: Ledger) -> Suggestion:
         if self._sampler is None:
             spec = self._study.spec
             self._sampler = make_sampler(
                 spec["approach"], spec["algorithm"], self._study.space, spec["seed"], first_guesses=self._first_guesses
             )
         hyperparameters = self._sampler.suggest(number, ledger.trials, ledger.reused)
-        return hyperparameters, self._origins[number] if number < len(self._first_guesses) else ""
+        return Suggestion(hyperparameters, self._origins[number] if number < len(self._first_guesses) else "")
 
     def _make_trainer(self) -> Trainer:
         if self._trainer is None:

@@ -130,7 +130,7 @@ def test_two_finish_one_trial(make_place, monkeypatch, kind, rounds):
     study.refresh()
 
     for number, (first, second) in enumerate(outcome):
-        assert first == second == study._records.trials[number].result["worker"]
+        assert first == second == study._records.trials[number].result.worker
 
 
 def suggest_and_claim(study, number, racer):  # noqa: ARG001
