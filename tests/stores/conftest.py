@@ -6,8 +6,10 @@ import uuid
 import pytest
 
 from components.stores import open_store
+from tests.fakes.faults import Relay
 from tests.fakes.gcs import FakeGcs
 
+SERVERS = {"gs": "TEST_GCS_SERVER", "s3": "TEST_S3_SERVER"}
 REAL = {"real-gcs": ("gs", "TEST_GCS_BUCKET"), "real-s3": ("s3", "TEST_S3_BUCKET")}
 STORES = ["local", "gcs", "s3", *(kind for kind, (_, variable) in REAL.items() if os.environ.get(variable))]
 
@@ -47,3 +49,37 @@ def store(request, tmp_path):
         yield real
         for key in real.list():
             real.delete(key)
+
+
+@pytest.fixture(
+    params=[
+        "gs",
+        "s3",
+        *(
+            pytest.param(f"real-{scheme}", marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+            for scheme, variable in SERVERS.items()
+            if os.environ.get(variable)
+        ),
+    ]
+)
+def server(request, monkeypatch):
+    """(scheme, faulty server) of each provider.
+
+    `make stress` adds the real servers that `TEST_GCS_SERVER` and `TEST_S3_SERVER` name (storage-testbench; SeaweedFS,
+    MinIO), each with a bucket `bucket`.
+    """
+    scheme = request.param.removeprefix("real-")
+    if request.param == scheme:
+        yield scheme, request.getfixturevalue({"gs": "gcs", "s3": "s3"}[scheme])
+        return
+    with Relay(os.environ[SERVERS[scheme]]) as relay:
+        if scheme == "gs":
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", relay.url)
+        else:
+            from tests.fakes.s3 import planned_error
+
+            relay.error = planned_error
+            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", os.environ.get("AWS_ACCESS_KEY_ID", "test"))
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", os.environ.get("AWS_SECRET_ACCESS_KEY", "test"))
+        yield scheme, relay

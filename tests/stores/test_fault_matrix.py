@@ -1,7 +1,7 @@
 """Every store under every fault, from the tables of `tests.stores.matrix`: the outcome that must come of it, and no other.
 
-The deadlines and time-outs are scaled down, the logic is not. `make stress` also runs the tables before real servers:
-`TEST_GCS_SERVER` and `TEST_S3_SERVER` name them (storage-testbench; SeaweedFS, MinIO), each with a bucket `bucket`.
+The deadlines and time-outs are scaled down, the logic is not. `make stress` also runs the tables before real servers; see
+the fixture `server`.
 """
 
 import dataclasses
@@ -14,20 +14,9 @@ import pytest
 from components.errors import PermissionDeniedError, StorageError
 from components.stores import ObjectNotFoundError, open_store, retrying
 from components.stores import bucket as bucket_module
-from tests.fakes.faults import Relay
 from tests.stores import matrix
 from tests.stores.matrix import OK, OPERATIONS
 
-REAL = {"gs": "TEST_GCS_SERVER", "s3": "TEST_S3_SERVER"}
-SERVERS = [
-    "gs",
-    "s3",
-    *(
-        pytest.param(f"real-{scheme}", marks=[pytest.mark.slow, pytest.mark.timeout(600)])
-        for scheme, variable in REAL.items()
-        if os.environ.get(variable)
-    ),
-]
 SECONDS = 0.4
 
 
@@ -39,26 +28,6 @@ def _quick(monkeypatch):
     monkeypatch.setattr(retrying, "LONGEST_SECONDS", 0.1)
     monkeypatch.setattr(retrying, "LEAST_SECONDS", SECONDS)
     monkeypatch.setattr("components.stores.s3._STEPS", (SECONDS, 1.0, 60.0))
-
-
-@pytest.fixture(params=SERVERS)
-def server(request, monkeypatch):
-    """(scheme, faulty server) of each provider."""
-    scheme = request.param.removeprefix("real-")
-    if request.param == scheme:
-        yield scheme, request.getfixturevalue({"gs": "gcs", "s3": "s3"}[scheme])
-        return
-    with Relay(os.environ[REAL[scheme]]) as relay:
-        if scheme == "gs":
-            monkeypatch.setenv("STORAGE_EMULATOR_HOST", relay.url)
-        else:
-            from tests.fakes.s3 import planned_error
-
-            relay.error = planned_error
-            monkeypatch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
-            monkeypatch.setenv("AWS_ACCESS_KEY_ID", os.environ.get("AWS_ACCESS_KEY_ID", "test"))
-            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", os.environ.get("AWS_SECRET_ACCESS_KEY", "test"))
-        yield scheme, relay
 
 
 def seen(scheme, server, patient, row, operation, *, times=1, deadline_seconds=30.0):

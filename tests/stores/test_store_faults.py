@@ -1,6 +1,7 @@
 """2,000 operations on a store of which every twentieth, or every fifth, request goes wrong."""
 
 import random
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,11 @@ FAULTS = [
     Fault("status", status=429, when="before"),
     Fault("drop", when="before"),
     Fault("drop", when="after"),
+    Fault("reset", when="after"),
+    Fault("page", when="after"),
+    Fault("upload-reset"),
+    Fault("upload-corrupt"),
+    Fault("unhashed"),
     Fault("truncate"),
     Fault("corrupt"),
 ]
@@ -60,17 +66,18 @@ def write_and_check(store, writer, seed, won):
     return wrong
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.2])
-def test_faulty_store_keeps_every_promise(gcs, monkeypatch, rate):
+@pytest.mark.parametrize("rate", [pytest.param(0.05, marks=pytest.mark.slow), 0.2])
+def test_faulty_store_keeps_every_promise(server, monkeypatch, rate):
     """No acknowledged write is lost, no operation answers wrongly, and each contested key has one creator."""
     monkeypatch.setattr(retrying, "FIRST_SECONDS", 0.002)
+    scheme, faulty = server
     seed = 20261122
-    gcs.page_size = 1000
-    gcs.fail_randomly(rate, seed, FAULTS)
-    store, won = open_store("gs://bucket/root", deadline_seconds=60), Counter()
+    faulty.page_size = 1000
+    faulty.fail_randomly(rate, seed, FAULTS)
+    store, won = open_store(f"{scheme}://bucket/root-{time.monotonic_ns()}", deadline_seconds=60), Counter()
     with ThreadPoolExecutor(WRITERS) as pool:
         wrong = [w for found in pool.map(lambda n: write_and_check(store, n, seed, won), range(WRITERS)) for w in found]
-    gcs.heal()
+    faulty.heal()
 
     assert [] == wrong, f"seed {seed}"
     assert {1} == set(won.values())

@@ -108,7 +108,7 @@ def test_watch_once(scheme, tmp_path, monkeypatch, capsys):
         fill(str(tmp_path))
         assert 0 == run(["study", "watch", f"{tmp_path}/week-shoes-mlp", "--once"])
     else:
-        with (FakeGcs() if scheme == "gs" else FakeS3()) as fake:
+        with FakeGcs() if scheme == "gs" else FakeS3() as fake:
             if scheme == "gs":
                 monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
             else:
