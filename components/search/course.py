@@ -1,4 +1,4 @@
-"""How far a study is: what its running trials have reached, who works on them, and about how long it will take."""
+"""This module estimates how far a study is: what its running trials reached, who trains them, how long it will take."""
 
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -15,10 +15,10 @@ class RunningTrial:
     Attributes:
         number: Of the trial.
         worker: Who works on it.
-        epoch: Epochs that its worker has told of.
+        epoch: Epochs that its worker has reported.
         epochs: Most that it may train.
         score: Best validation accuracy so far; None before the first epoch.
-        seconds_left: About how long it takes if it is not pruned; None where no trial has told its first epoch.
+        seconds_left: About how long it takes if it is not pruned; None where no trial has reported its first epoch.
         silent_seconds: For how long its heartbeat has not changed, as seen from here.
     """
 
@@ -39,7 +39,7 @@ class Course:
         ledger: All its trials.
         running: Those that somebody works on.
         budget_seconds: Device-seconds that it may take.
-        seconds_left: About how long it takes with the workers it has; None where nothing tells.
+        seconds_left: About how long it takes with the workers it has; None where no trial has reported an epoch yet.
         is_finished: Whether nothing is left to do.
     """
 
@@ -50,7 +50,7 @@ class Course:
     is_finished: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a ledger alone does not tell."""
+        """Return, as JSON values, what the ledger alone does not contain."""
         return {
             "running": [asdict(trial) for trial in self.running],
             "budget_seconds": self.budget_seconds,

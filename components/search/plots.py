@@ -1,6 +1,6 @@
-"""Drawings of a study of either approach by scikit-optimize: convergence, objective, evaluations, importance.
+"""scikit-optimize draws a study of either approach: convergence, objective, evaluations, importance.
 
-Imports neither TensorFlow nor torch, and leaves pyplot's global state alone.
+The module imports neither TensorFlow nor torch and does not touch pyplot's global state.
 """
 
 import warnings
@@ -123,7 +123,7 @@ class _Smoother:
 
 
 def _dimension(p: Parameter) -> Dimension:
-    """Unlike the sampler's, with the values a reader knows."""
+    """Return skopt's dimension with the parameter's own values; the sampler's has encoded ones."""
     if p.choices:
         return Categorical([str(choice) for choice in p.choices], name=p.name)
     kind = Integer if p.is_integer else Real

@@ -1,4 +1,4 @@
-"""The search step: one worker of one study."""
+"""The search step runs one worker of one study."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""A ledger as tables and series: what `study show`, the trials artifact, the plots and the report read."""
+"""This module turns a ledger into tables and series for `study show`, the trials artifact, the plots and the report."""
 
 import csv
 import dataclasses
@@ -85,7 +85,7 @@ def trials_csv(ledger: Ledger) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A number as it is; text that a spreadsheet would calculate gets an apostrophe."""
+    """Return a cell's value; text that a spreadsheet would take for a formula gets an apostrophe."""
     if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS):
         return f"'{value}"
     return "" if value is None else value

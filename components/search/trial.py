@@ -1,4 +1,4 @@
-"""What is known of one trial, and the ledger of a study: plain data that every later step reads."""
+"""A trial and the ledger of a study are plain data that every later step reads."""
 
 import dataclasses
 import json
@@ -57,7 +57,7 @@ class SpecRecord(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One hyperparameter set and what came of it.
+    """One set of hyperparameters and the result of its training.
 
     Attributes:
         number: 0, 1, 2, ... without gaps.
@@ -74,7 +74,7 @@ class Trial:
         attempts: Claims made on it: the term of the accepted one.
         based_on: Numbers of the finished trials that the suggestion was made from.
         error: Why it failed or diverged; empty otherwise.
-        reused_from: `<study>/<number>` where warm start re-told it or seeded it; empty otherwise.
+        reused_from: `<study>/<number>` of the earlier trial that a warm start took it from; empty otherwise.
         out_of_budget: True for a `pruned` trial that ended because the study's device-minutes were gone.
     """
 
@@ -108,7 +108,7 @@ class Trial:
 
     @property
     def accuracy(self) -> float:
-        """The score of a trial that has one; whether it has, `components.search.tables.is_scored` tells."""
+        """The score of a trial for which `is_scored` is true."""
         if self.score is None:
             raise ValueError(f"trial {self.number} must have a score; it is {self.status}")
         return self.score
@@ -137,7 +137,7 @@ class Ledger:
         name: The study's name under the study root.
         spec: Content of `spec.json`: `approach`, `dataset`, `data_hash`, `space`, `algorithm`, budgets, ...
         trials: By number.
-        reused: Trials of earlier studies that warm start told the sampler; not part of this study's budget.
+        reused: Trials of earlier studies that a warm start gave the sampler; they are not part of this study's budget.
     """
 
     name: str

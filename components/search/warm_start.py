@@ -1,4 +1,4 @@
-"""What earlier studies under the same root can tell a new one."""
+"""A warm start takes over trials from earlier studies under the same root."""
 
 import dataclasses
 import logging
@@ -19,7 +19,7 @@ from components.stores import ObjectNotFoundError, Store
 log = logging.getLogger(__name__)
 
 MAX_REUSED = 100
-"""More trials are not re-told: a weekly run would make its models slower every week."""
+"""At most so many trials are taken over: a weekly run would make its models slower every week."""
 
 MAX_GUESSES = 3
 """At most so many suggestions are spent on what earlier studies found best."""
@@ -52,10 +52,10 @@ class Reusable:
 
 
 def find_reusable(store: Store, spec: SpecRecord, *, exclude: str) -> Reusable:
-    """Look through the studies of one root for trials that spare a new study some of its own.
+    """Look through the studies of one root for trials that save a new study some of its own.
 
     Trials of studies whose scores mean the same (`components.search.study.spec.meaning`: data, space, epochs, initial weights,
-    device, batch size) are told again, whatever came of them except failures. Of other studies of the approach on a
+    device, batch size) are taken over, whatever came of them except failures. Of other studies of the approach on a
     dataset of this name only the best hyperparameters are taken, moved into the space: what was best on last week's
     catalogue, or on another device, is a good first guess, its score says nothing any more.
 
@@ -83,7 +83,7 @@ def find_reusable(store: Store, spec: SpecRecord, *, exclude: str) -> Reusable:
 
 
 def _earlier(store: Store, approach: str, dataset: str, exclude: str) -> Iterable[Ledger]:
-    """The ledgers of the approach's studies on the dataset, in the order of their names."""
+    """Return the ledgers of the approach's studies on the dataset, in the order of their names."""
     names = sorted({key.partition("/")[0] for key in store.list() if key.count("/") == 1 and key.endswith(f"/{SPEC}")})
 
     def read(name: str) -> Ledger | None:
@@ -105,12 +105,12 @@ def _renamed(trial: Trial, ledger: Ledger) -> Trial:
 
 
 def _rank(trial: Trial) -> tuple:
-    """Sort key: highest score first, trials without one last, the rest for a fixed order."""
+    """Return a sort key: the highest score comes first, trials without one last; the rest makes the order definite."""
     return (trial.score is None, -(trial.score or 0.0), trial.reused_from, trial.number)
 
 
 def _thinned(trials: list[Trial]) -> list[Trial]:
-    """At most `MAX_REUSED` trials: the better half of the places for the best, the others spread over the rest."""
+    """Return at most `MAX_REUSED` trials: half of them are the best ones, the others are spread over the rest."""
     trials = sorted(trials, key=_rank)
     if len(trials) <= MAX_REUSED:
         return trials
@@ -123,7 +123,7 @@ def _thinned(trials: list[Trial]) -> list[Trial]:
 def _distinct(
     candidates: list[tuple[Trial, str]], space: Space
 ) -> tuple[tuple[dict[str, Value], ...], tuple[str, ...]]:
-    """The first `MAX_GUESSES` different settings, moved into the space, and where they come from."""
+    """Return the first `MAX_GUESSES` different settings, moved into the space, and where they come from."""
     settings: dict[tuple, tuple[dict[str, Value], str]] = {}
     for trial, origin in candidates:
         values = _moved(trial.hyperparameters, space)
@@ -133,7 +133,7 @@ def _distinct(
 
 
 def _moved(values: dict[str, Any], space: Space) -> dict[str, Value]:
-    """The nearest values of the space; the default where a value is of another kind or no longer a choice."""
+    """Return the nearest values of the space; the default replaces a value of another kind or a choice that is gone."""
     fitting = {}
     for parameter in space.parameters:
         try:

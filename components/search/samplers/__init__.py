@@ -1,1 +1,1 @@
-"""What to try next: suggestions from a study's history."""
+"""Samplers suggest what to try next, from a study's history."""

@@ -1,6 +1,6 @@
-"""Suggestions as a pure function of a study's history: what every sampler has in common.
+"""What every sampler has in common: a suggestion is a pure function of the study's history.
 
-Imports neither TensorFlow nor scikit-optimize.
+The module imports neither TensorFlow nor scikit-optimize.
 """
 
 import abc
@@ -15,7 +15,7 @@ from components.models.space import Space, Value
 from components.search.trial import Trial, is_scored
 
 LOWEST = 2.0
-"""Bounds the scores a model is told from below; see `History.of`."""
+"""How far below the median a score may lie that a model learns from; see `History.of`."""
 
 MAX_GRID = 20_000
 """A space with at most so many settings is searched exhaustively for one that was not tried yet."""
@@ -42,7 +42,7 @@ class History:
         results: Hyperparameters and score of each finished trial.
         scored: Whether that score is the trial's; one that diverged or failed has none of its own.
         ongoing: Hyperparameters of trials without a result so far.
-        seen: Keys (`Space.key`) of all of them: what need not be suggested again.
+        seen: Keys (`Space.key`) of all of them; none of them needs to be suggested again.
     """
 
     results: tuple[tuple[dict[str, Value], float], ...]
@@ -52,7 +52,7 @@ class History:
 
     @classmethod
     def of(cls, space: Space, number: int, trials: Sequence[Trial], reused: Sequence[Trial]) -> Self:
-        """Sort the trials out, independent of the order they are given in.
+        """Return the history of a study's trials, whatever order they are given in.
 
         A pruned trial counts with the score it reached, plus what completed ones gained after the same epoch, but as no
         better than the best of them: its own score would say that few epochs are bad, not that its hyperparameters are.
@@ -83,7 +83,7 @@ def _worst(scores: list[float]) -> float:
 
 
 def _expected_score(trial: Trial, completed: list[Trial]) -> float | None:
-    """The score that the trial would probably have reached with all its epochs; None for a trial that went wrong."""
+    """Return the score that the trial would probably have reached with all its epochs; None if it diverged or failed."""
     if not is_scored(trial):
         return None
     reached, epoch = trial.accuracy, len(trial.scores)
@@ -96,7 +96,7 @@ def _expected_score(trial: Trial, completed: list[Trial]) -> float | None:
 
 
 class HistorySampler(abc.ABC):
-    """Base of the samplers: earlier bests first, then the defaults, then what the library proposes, nothing twice.
+    """Base of the samplers: first guesses come first, then the defaults, then the library's proposals; none comes twice.
 
     Args:
         algorithm: One of the approach's `ALGORITHMS`.
@@ -135,12 +135,12 @@ class HistorySampler(abc.ABC):
         """Return what the library proposes; None where it has nothing new."""
 
     def rng(self, number: int) -> np.random.Generator:
-        """Return the random numbers of one trial."""
+        """Return the generator of a trial's random numbers."""
         return np.random.default_rng([self.seed, number])
 
 
 def unseen(space: Space, seen: frozenset, rng: np.random.Generator, count: int) -> list[dict[str, Value]]:
-    """Return up to `count` distinct settings that are not in `seen`; none only where a small space is exhausted."""
+    """Return up to `count` distinct settings that are not in `seen`; there are none only if a small space is exhausted."""
     if (size := space.grid_size()) is not None and size <= MAX_GRID:
         left = [values for values in space.enumerate() if space.key(values) not in seen]
         return [left[i] for i in rng.permutation(len(left))[:count]]

@@ -1,4 +1,4 @@
-"""The one way to make a sampler. Imports neither TensorFlow nor scikit-optimize until one is made that needs it."""
+"""This module makes samplers; it imports TensorFlow or scikit-optimize only when a sampler needs it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ DESCRIPTIONS = {
 
 
 def describe(spec: Mapping[str, Any]) -> str:
-    """Return the algorithm of a study's spec and whose it is; that of the first schema may have changed since."""
+    """Return the name of a study's algorithm and who wrote it; the first schema's names may mean another algorithm now."""
     name = str(spec.get("algorithm", ""))
     if spec.get("schema") == 1:
         return f"{name} of an earlier version"

@@ -1,4 +1,4 @@
-"""What keeps the Gaussian processes of both samplers quick enough to be fitted anew for every suggestion."""
+"""These changes keep Gaussian processes quick enough to be fitted anew for every suggestion."""
 
 import warnings
 from collections.abc import Callable

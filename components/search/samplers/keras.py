@@ -1,4 +1,4 @@
-"""Keras Tuner's oracles, rebuilt from a study's history for every suggestion. Imports TensorFlow (through Keras Tuner).
+"""Keras Tuner's oracles are rebuilt from a study's history for every suggestion. The module imports TensorFlow.
 
 Nothing is written to disk: `populate_space` is asked directly, `create_trial` (which saves) never.
 """
@@ -23,7 +23,7 @@ ORACLES = {
     "bayesian": BayesianOptimizationOracle,
     "random": RandomSearchOracle,
 }
-"""Keras Tuner's own two as they are published, and this project's."""
+"""The first is this project's own, the other two are Keras Tuner's as published."""
 
 
 class KerasSampler(HistorySampler):
@@ -105,7 +105,7 @@ def _declare(declared: keras_tuner.HyperParameters, p: Parameter) -> None:
 
 
 def _conditions(parameter: Parameter, by_name: dict[str, Parameter]) -> list[tuple[Parameter, tuple[Value, ...]]]:
-    """The parents and the values they must have, outermost first."""
+    """Return the parents and the values they must have, outermost first."""
     found = []
     while parameter.only_if:
         parent = by_name[parameter.only_if[0]]

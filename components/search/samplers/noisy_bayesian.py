@@ -1,4 +1,4 @@
-"""Bayesian optimisation for noisy scores: an oracle for Keras Tuner. Imports TensorFlow (through Keras Tuner)."""
+"""An oracle of Keras Tuner does Bayesian optimisation of noisy scores. The module imports TensorFlow."""
 
 import numpy as np
 from keras_tuner.engine import trial as oracle_trial

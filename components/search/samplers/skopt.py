@@ -1,6 +1,6 @@
-"""scikit-optimize's `Optimizer`, rebuilt from a study's history for every suggestion.
+"""scikit-optimize's `Optimizer` is rebuilt from a study's history for every suggestion.
 
-Imports neither TensorFlow nor torch.
+The module imports neither TensorFlow nor torch.
 """
 
 import sys
@@ -68,7 +68,7 @@ class SkoptSampler(HistorySampler):
             return from_point(self.space, optimizer.ask())
 
     def new_optimizer(self, seed: int, num_told: int) -> Optimizer:
-        """Return an optimizer for so many results that was told none of them."""
+        """Return an optimizer that is set up for a number of results and has none of them yet."""
         return Optimizer(
             dimensions(self.space),
             base_estimator=self._estimator(seed, num_told),
@@ -79,7 +79,7 @@ class SkoptSampler(HistorySampler):
         )
 
     def optimizer(self, history: History, seed: int) -> Optimizer:
-        """Return an optimizer that was told the history, lies for the ongoing trials included.
+        """Return an optimizer that knows the history, with constant lies for the ongoing trials.
 
         Scores are told as losses in units of their own spread, because skopt's acquisition functions have a margin
         (`xi` = 0.01) in absolute units.

@@ -1,1 +1,1 @@
-"""What a study is and where it is kept."""
+"""A study is a set of trials that any number of workers share through a store."""

@@ -1,4 +1,4 @@
-"""Checkpoints of one training in a store: tensors first, manifest last, so that an unfinished one does not exist."""
+"""A training's checkpoints in a store are written tensors first and manifest last: an unfinished one does not exist."""
 
 import hashlib
 import json
@@ -29,8 +29,8 @@ class Checkpoints:
     Args:
         store: Where the training's checkpoints lie, and nothing else.
         writer: Names this writer among those of the same training; made up by default.
-        binding: What the checkpoints belong to, for example hyperparameters and seed; others are not taken.
-        keep: How many of its own this writer keeps.
+        binding: What the checkpoints belong to, for example hyperparameters and seed; `latest` ignores all others.
+        keep: How many of its own checkpoints this writer keeps.
     """
 
     def __init__(self, store: Store, *, writer: str = "", binding: dict[str, Any] | None = None, keep: int = 2) -> None:
@@ -71,9 +71,9 @@ class Checkpoints:
             self._drop(self._saved.pop(0))
 
     def latest(self) -> tuple[int, State, dict[str, Any]] | None:
-        """Return (step, arrays, meta) of the newest checkpoint that is whole and ours; None without one.
+        """Return (step, arrays, meta) of the newest whole checkpoint of this training; None if there is none.
 
-        One that is damaged is passed over with a warning, for the one before.
+        A damaged checkpoint is skipped with a warning, and the one before it is taken.
         """
         manifests = [(int(m[2]), key) for key in self._store.list() if (m := _MANIFEST.fullmatch(key))]
         for step, key in sorted(manifests, reverse=True):

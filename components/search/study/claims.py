@@ -1,4 +1,4 @@
-"""Who works on a trial: claims, and whether their owners still live, judged without comparing clocks."""
+"""A claim says who works on a trial; whether its owner still lives is judged without comparing clocks."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """How patient workers are with each other and with the store.
+    """How long workers wait for each other and for the store.
 
     Attributes:
         beat_seconds: Between two heartbeats.
@@ -43,7 +43,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The right to train one trial, until somebody claims its next term.
+    """The right to train one trial, until another worker claims its next term.
 
     Attributes:
         number: Of the trial.
@@ -73,7 +73,7 @@ class Claim:
 
 
 class Liveness:
-    """Remembers for how long each claim's heartbeat has not changed, on this process's own clock.
+    """Measures for how long each claim's heartbeat has not changed, on this process's own clock.
 
     The first sight of a claim starts its time, so an observer that was restarted waits one whole TTL. Between two looks
     at most `stride_seconds` count: in an outage of the store owners cannot beat, and an observer that was paused learns
@@ -99,7 +99,7 @@ class Liveness:
             self._seen[number, term] = seen._replace(last=began, counted=counted)
 
     def silent_seconds(self, number: int, term: int, now: float) -> float:
-        """Return how long the claim has shown the heartbeat that it shows; 0 for one that was never looked at."""
+        """Return for how long the claim's heartbeat has not changed; 0 for a claim that was never observed."""
         seen = self._seen.get((number, term))
         return max(0.0, now - seen.since) if seen else 0.0
 
@@ -119,7 +119,7 @@ class _Silence(NamedTuple):
 
 
 def process_identity() -> ProcessIdentity:
-    """Return what tells this process from any other on this machine; empty where the system does not say."""
+    """Return what distinguishes this process from any other on this machine; empty where the system does not say."""
     try:
         return {**_machine(), "pid": os.getpid(), "started": _process_state(os.getpid())[1]}
     except OSError:
@@ -129,8 +129,8 @@ def process_identity() -> ProcessIdentity:
 def is_gone(identity: ProcessIdentity) -> bool:
     """Return whether the process is known to have ended: it ran on this machine and exists no more.
 
-    Nothing is known of processes of other machines and containers. Saves a run that is killed and started again on one
-    machine the wait for its own dead workers.
+    Nothing is known of processes of other machines and containers. A run that is killed and started again on one machine
+    therefore need not wait until its own dead workers' heartbeats are stale.
     """
     try:
         if not identity or any(identity.get(key) != value for key, value in _machine().items()):

@@ -1,4 +1,4 @@
-"""What a store says of a study's trials: the names of the objects, and a mirror that reads each immutable one once."""
+"""The names of a study's objects in its store, and a mirror of its trials that reads each immutable object once."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def encode(values: Mapping[str, Any]) -> bytes:
 
 
 def decode(data: bytes, key: str) -> dict[str, Any]:
-    """Return the values of an object; raise `DataError` where it is not one of ours."""
+    """Return the values of an object; raise `DataError` if it is not JSON of a study."""
     try:
         values = json.loads(data)
         if not isinstance(values, dict):
@@ -78,7 +78,7 @@ class TrialRecord:
         number: Number of the trial.
         params: Content of `params.json`.
         term: Number of the highest claim; 0 without one.
-        claim: Content of that claim; None where it is not known, or nobody needs it any more.
+        claim: Content of that claim; None if it was not read, or the trial is finished.
         heartbeat: Content of the newest heartbeat, which may be of a former term; None before the first.
         result: Content of `result.json`; None while there is none.
         checkpoints: Keys of checkpoint objects.
@@ -101,7 +101,7 @@ class TrialRecord:
 
     @property
     def deaths(self) -> int:
-        """How many owners died on it, were its present one dead; those that gave it back do not count."""
+        """How many owners would have died on the trial if the present one is dead; owners that gave it back do not count."""
         return (self.claim.get("deaths", 0) if self.claim else 0) + (not self.is_released)
 
     @property
@@ -178,7 +178,7 @@ class _Listing:
     def unread(self, known: TrialRecord | None) -> list[str]:
         """Return the keys of the objects to read, given what is known of the trial."""
         needed = {"params", "result"} if known is None else {"result"} if known.result is None else set()
-        if "result" not in self.keys:  # how a finished trial came about is nobody's business any more
+        if "result" not in self.keys:  # claims and heartbeats of a finished trial are of no use
             is_known = known is not None and known.claim is not None and known.term == self.term
             needed |= {"heartbeat"} if is_known else {"heartbeat", "claim"}
         return [key for part, key in self.keys.items() if part in needed]
@@ -215,7 +215,7 @@ class Records:
         self.trials: dict[int, TrialRecord] = {}
 
     def refresh(self, store: Store) -> None:
-        """Read what is new. State is a set of objects, so no order matters: not of time, of listing or of names."""
+        """Read what is new. A study's state is the set of its objects: the order in which they are listed does not matter."""
         known = self.trials
         listings: dict[int, _Listing] = {}
         for key in store.list(TRIALS):

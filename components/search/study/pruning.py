@@ -1,4 +1,4 @@
-"""Asynchronous successive halving: whether a running trial is worth another epoch."""
+"""Asynchronous successive halving decides whether a running trial is trained for another epoch."""
 
 import math
 from collections.abc import Sequence
@@ -47,5 +47,5 @@ def should_prune(scores_so_far: Sequence[float], others: Sequence[Sequence[float
 
 
 def _best(scores: Sequence[float]) -> float:
-    """The highest score, anything but a number counted as the lowest."""
+    """Return the highest score; NaN and infinities count as the lowest."""
     return max((s for s in scores if math.isfinite(s)), default=-math.inf)

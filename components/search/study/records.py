@@ -1,4 +1,4 @@
-"""The JSON objects of a study, as they lie in the store; docs/study.md has their protocol. Each has a nonce as well."""
+"""These are the JSON objects of a study in its store, each with a nonce as well; docs/study.md describes the protocol."""
 
 from typing import Any, NamedTuple, TypedDict
 
@@ -24,7 +24,7 @@ class ParamsRecord(TypedDict):
 
 
 class ProcessIdentity(TypedDict, total=False):
-    """What tells a process from any other on its machine; empty where the system does not say.
+    """What distinguishes a process from any other on its machine; empty where the system does not say.
 
     Attributes:
         host: Name of the machine.

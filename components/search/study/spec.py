@@ -1,4 +1,4 @@
-"""What a study is asked to do: the content of `spec.json`, fixed when it is created."""
+"""The spec says what a study is asked to do; it is fixed when the study is created."""
 
 import dataclasses
 import json

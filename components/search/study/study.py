@@ -93,7 +93,7 @@ class Study:
         return cls(store, name, cast(SpecRecord, without_nonce), timing or Timing())
 
     def refresh(self, store: Store | None = None) -> None:
-        """Read what other workers did meanwhile, through the study's store or the same with another deadline."""
+        """Read what other workers did meanwhile, through the study's own store or `store`, which is the same with another deadline."""
         start = self.timing.clock()
         # Looked up before the records: a process that ended after the listing may have posted its result meanwhile.
         gone = {(r.number, r.term) for r in self._unfinished() if r.claim and is_gone(r.claim.get("process", {}))}
@@ -125,12 +125,12 @@ class Study:
 
     @property
     def pause_seconds(self) -> float:
-        """How long to wait before looking again, so that looking costs next to nothing."""
+        """How long to wait before the next refresh, so that refreshes cost at most `STORE_SHARE` of the time."""
         _, cost = self._renewed or (0.0, 0.0)
         return min(max(cost / STORE_SHARE, 0.05), self.timing.poll_seconds)
 
     def ledger(self) -> Ledger:
-        """Return the study as it stands, read anew."""
+        """Return the study as it is now, read anew."""
         self.refresh()
         return self.snapshot()
 
@@ -155,9 +155,9 @@ class Study:
         return len(self._records.trials) >= self.spec["trials"] and not unfinished
 
     def check(self) -> None:
-        """Raise `DataError` where the study came to nothing: too many trials failed, or none has a score.
+        """Raise `DataError` if the study has no usable result: too many trials failed, or none has a score.
 
-        For the step after the search, which decides from the study and not from its workers' exit codes.
+        The step after the search calls this: it decides from the study and not from its workers' exit codes.
         """
         ledger = self.ledger()
         errors = "; ".join(sorted({t.error for t in ledger.trials if t.error})[:3])
@@ -185,7 +185,7 @@ class Study:
         Running trials are taken to have gone on since their last heartbeat.
 
         Args:
-            claim: The asking worker's own, of which it knows more than the store does.
+            claim: The calling worker's own claim, of which it knows more than the store does.
             device_seconds: Of this claim so far.
         """
         now, spent = self.timing.clock(), 0.0
@@ -210,7 +210,7 @@ class Study:
         return [record for record in self._records.trials.values() if record.result is None]
 
     def claim_next(self, worker: str, suggest: Suggest) -> Claim | None:
-        """Claim the lowest trial that nobody works on, else a new one within the budget.
+        """Claim the lowest trial that no worker trains, else a new one within the budget.
 
         Args:
             worker: Name of the claimant.
@@ -294,7 +294,7 @@ class Study:
         )
 
     def _give_up(self, record: TrialRecord, error: str) -> None:
-        """Record a trial that outlived no worker or no device."""
+        """Record as failed a trial under which too many workers died or too many devices broke."""
         trial = dataclasses.replace(record.trial(), status="failed", score=None, error=error)
         self._accept(trial)
         log.warning("trial %d: failed: %s", record.number, trial.error)
@@ -343,7 +343,7 @@ class Study:
             log.warning("trial %d: fault could not be noted: %s", claim.number, unsaid)
 
     def anticipate(self, trial: Trial) -> None:
-        """Count a result in before it is posted, so that the next suggestion knows it."""
+        """Add a result to the mirror before it is posted, so that the next suggestion takes it into account."""
         self._records.add(dataclasses.replace(self._records.trials[trial.number], result=trial))
 
     def finish(self, trial: Trial) -> Trial:
@@ -377,7 +377,7 @@ class Study:
         )
 
     def reuse(self, find: Callable[[], ReusedRecord]) -> ReusedRecord:
-        """Return what a warm start found, the same for every worker: the first one's answer is kept.
+        """Return what a warm start found; the first worker's answer is kept and holds for all of them.
 
         Args:
             find: Looks through the earlier studies.
@@ -397,9 +397,9 @@ class Study:
         return tuple(Trial.from_json(row) for row in rows)
 
     def collect(self, min_age_seconds: float = 7 * 86400.0) -> None:
-        """Delete the checkpoints of finished trials and what killed writers left; a store that forbids it keeps them.
+        """Delete the checkpoints of finished trials and what killed writers left behind, where the store permits it.
 
-        Those of a trial that only the budget ended stay.
+        The checkpoints of a trial that ended only because of the budget stay.
 
         Args:
             min_age_seconds: Of temporary files, which a slow writer may still hold.

@@ -1,1 +1,1 @@
-"""What a worker does with a study."""
+"""A worker claims the trials of a study and trains them."""

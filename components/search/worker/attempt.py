@@ -1,4 +1,4 @@
-"""One attempt at a claimed trial: trains from the last checkpoint on, watches, prunes, saves, and says what came of it."""
+"""An attempt trains a claimed trial from its last checkpoint on, and decides when to prune, to save and to stop."""
 
 import logging
 import math
@@ -33,7 +33,7 @@ class Attempt:
         study: The study of the claim.
         claim: What to train.
         heartbeat: Shows the other workers how far the trial is.
-        termination: Tells when to save and leave.
+        termination: Notices SIGTERM, upon which the attempt saves and ends.
     """
 
     def __init__(self, study: Study, claim: Claim, heartbeat: Heartbeat, termination: Termination) -> None:
@@ -50,10 +50,10 @@ class Attempt:
         self._peak_memory_bytes = 0
 
     def run(self, make_trainer: Callable[[], Trainer]) -> Trial | None:
-        """Return what came of the trial; None where another worker has it now.
+        """Train, and return the trial with its result; None if another worker has it now.
 
         Args:
-            make_trainer: Gives the trainer; its own failures are not the trial's.
+            make_trainer: Returns the trainer; if it fails, the trial has not failed.
 
         Raises:
             TerminatedError: SIGTERM arrived; the state is saved.
@@ -109,9 +109,9 @@ class Attempt:
         return trial
 
     def _prove(self, trainer: Trainer) -> None:
-        """Train the space's defaults for an epoch; a device that cannot do that is to blame for what it did before.
+        """Train the space's defaults for an epoch, to find out whether the device broke the trial or the trial the device.
 
-        Only where it can does another failure count against the trial.
+        Another failure counts against the trial only if the device can train the defaults.
         """
         try:
             trainer.fit(self._study.space.defaults, epochs=1, seed=PROOF_SEED, keep_weights=False)
@@ -228,7 +228,7 @@ class Attempt:
 
 
 def _finite(scores: tuple[float, ...]) -> tuple[float, ...]:
-    """The scores up to the first that is no number."""
+    """Return the scores before the first NaN or infinity."""
     kept = []
     for score in scores:
         if not math.isfinite(score):

@@ -1,4 +1,4 @@
-"""The worker's heartbeat: a thread that shows the others how far the trial is, and looks what they are doing."""
+"""A thread sends the worker's heartbeat, which shows the other workers how far its trial is, and reads theirs."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ DEADLINE_SECONDS = 30.0
 
 
 class Heartbeat:
-    """Beats for one claim after another; a context manager that owns the thread.
+    """Sends heartbeats for one claim after another; a context manager that owns the thread.
 
     Training never waits for it: `report` only wakes the thread, which then beats and renews the study's mirror, unless
     that cost more than `STORE_SHARE` of the time since the last beat. Where a beat failed, the store is asked whether it
@@ -49,7 +49,7 @@ class Heartbeat:
         self._thread.join(self._study.timing.margin_seconds)
 
     def start(self, claim: Claim) -> None:
-        """Beat for this claim from now on."""
+        """Send heartbeats for this claim from now on."""
         self._scores, self._started, self._claim = (), self._clock(), claim
         self._wake.set()
 
@@ -58,12 +58,12 @@ class Heartbeat:
         self._scores, self._started = scores, self._clock()
 
     def report(self, scores: tuple[float, ...]) -> None:
-        """Tell the others what the trial has reached."""
+        """Publish the scores that the trial has reached."""
         self._scores = scores
         self._wake.set()
 
     def end(self, *, release: bool = False) -> None:
-        """Beat no more; on `release` tell the others that they may take the trial over at once."""
+        """Send no more heartbeats; on `release`, let other workers take the trial over at once."""
         claim, self._claim = self._claim, None
         if claim is not None and release:
             try:
@@ -74,11 +74,11 @@ class Heartbeat:
 
     @property
     def device_seconds(self) -> float:
-        """Since `begin`."""
+        """Device time of this claim: the time since `begin`."""
         return self._clock() - self._started
 
     def check(self) -> None:
-        """Make sure that the store takes beats, before another trial is claimed.
+        """Make sure that the store accepts heartbeats, before another trial is claimed.
 
         Where the last beat failed, it is sent again, and the store waited for as long as for any other call.
 

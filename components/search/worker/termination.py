@@ -1,4 +1,4 @@
-"""SIGTERM becomes an orderly end: what runs may save itself, and the process is gone in time whatever it is doing."""
+"""After SIGTERM the running trial is saved, and the process ends in time whatever it is doing."""
 
 import logging
 import os

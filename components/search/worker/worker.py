@@ -1,4 +1,4 @@
-"""One worker of a study: claims trials, trains them, posts what came of them, until nothing is left to do."""
+"""A worker of a study claims trials, trains them and posts their results until nothing is left to do."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,7 +82,7 @@ def run_worker(
 
 
 def _warm_start(study: Study, root: Store) -> ReusedRecord:
-    """Return what earlier studies tell this one; its first worker looked for them, all use what that one found."""
+    """Return what is taken over from earlier studies: the study's first worker chose it, and all workers use it."""
     if not study.spec["warm_start"]:
         return {"told": [], "seeds": [], "origins": []}
 
@@ -91,7 +91,7 @@ def _warm_start(study: Study, root: Store) -> ReusedRecord:
 
     reused = study.reuse(find)
     log.info(
-        "study %s: warm start with %d trials told and %d suggestions",
+        "study %s: warm start with %d earlier trials and %d first guesses",
         study.name,
         len(reused["told"]),
         len(reused["seeds"]),
@@ -100,7 +100,7 @@ def _warm_start(study: Study, root: Store) -> ReusedRecord:
 
 
 class _Worker:
-    """What one call of `run_worker` holds while there is something to do."""
+    """The state of one call of `run_worker` while there is something to do."""
 
     def __init__(
         self,

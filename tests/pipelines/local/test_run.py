@@ -285,8 +285,8 @@ def test_local_runs_learn_from_each_other(tmp_path):
     first, second = (json.loads((out / "summary.json").read_text()) for out in runs)
     studies = {path.parent.name for path in (tmp_path / "shared").glob("local-*/spec.json")}
     versions = [part["champion"]["decision"] for part in second["datasets"].values()]
-    told = re.findall(r"warm start with (\d+) trials told", (runs[1] / "run.log").read_text())
+    reused = re.findall(r"warm start with (\d+) earlier trials", (runs[1] / "run.log").read_text())
     assert 8 == len(studies)
     assert {"first"} == {part["champion"]["decision"] for part in first["datasets"].values()}
     assert "first" not in versions
-    assert {"2"} == set(told)
+    assert {"2"} == set(reused)
