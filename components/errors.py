@@ -110,7 +110,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def reporting(what: str) -> Iterator[None]:
-    """Turn whatever escapes the block into one `ERROR <code> <what>: <text>` line on stderr and an exit.
+    """Turn every exception that leaves the block into one line `ERROR <code> <what>: <text>` on stderr, and exit.
 
     The traceback appears only where the environment variable `FASHION_TUNING_DEBUG` is set.
 

@@ -293,7 +293,7 @@ class RunParameters:
 def shown_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return run parameters with every source redacted.
 
-    A presigned URL's query is a secret: it reaches the step that fetches, and no file, report or text of ours.
+    A presigned URL's query is a secret: it reaches the step that fetches, and no file, report or message.
     """
     from components.dataset_name import redacted_dataset
 

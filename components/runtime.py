@@ -24,7 +24,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 
 
 def set_up_logging() -> None:
-    """Send the project's log to stderr in its own format, whatever the surrounding runner did to the root logger."""
+    """Send the project's log to stderr in its own format, even if the surrounding runner changed the root logger."""
     logger = logging.getLogger("components")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)

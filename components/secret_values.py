@@ -30,7 +30,8 @@ def secret_file(path: Path, name: str) -> str:
         name: What names it in errors, for example the variable with the path, whose value may be a secret by mistake.
 
     Raises:
-        FileNotFoundError: There is no such file; likewise NotADirectoryError.
+        FileNotFoundError: There is no such file.
+        NotADirectoryError: A part of the path is a file.
         ConfigurationError: It cannot be read, or is no text.
     """
     try:

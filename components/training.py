@@ -47,7 +47,7 @@ class Replicate:
     """One seed of the final training.
 
     Attributes:
-        seed: Of the training.
+        seed: Seed of the training.
         result: What the trainer gave.
         device_seconds: Earlier attempts included.
     """

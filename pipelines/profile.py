@@ -71,7 +71,7 @@ class Secret:
 
     Attributes:
         name: Of the Kubernetes secret, in the run's namespace.
-        steps: Which steps get it; nobody else does.
+        steps: The only steps that get it.
         keys: The keys it must have.
         mount_path: Folder to find the keys in; "" where they come as environment variables.
         environment: Environment variable by key; empty where they come as files.
@@ -129,8 +129,8 @@ class ClusterProfile:
         run_as_group: Numeric group of every container.
         environment: Environment variables of every step; never a secret.
         secrets: Which step may read which secret.
-        notify: Whom the end of a run is told; None, or nothing in the file, for nobody.
-        retries: Of every step.
+        notify: Where the end of a run is reported; None, or nothing in the file, for no report.
+        retries: How every step is retried.
         steps: Settings by step; in the file, `search` and `train` stand for those steps of every approach.
     """
 

@@ -1,4 +1,4 @@
-"""Which image each step runs in."""
+"""This table says in which image each step runs."""
 
 from components.approaches import APPROACHES
 

@@ -56,7 +56,7 @@ class DatasetInfo:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read `dataset.json`; raise `DataError` where it is missing or not ours."""
+        """Read `dataset.json`; raise `DataError` if it is missing or ingest did not write it."""
         path = directory / "dataset.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

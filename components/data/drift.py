@@ -100,7 +100,7 @@ def compare_with_previous(
     """Compare with the last ingest whose data was different, and keep this one for the next.
 
     Args:
-        statistics: Of `take_statistics`.
+        statistics: What `take_statistics` returned.
         name: The dataset.
         data_hash: Equal exactly where images and labels are equal.
         history: Store URI; empty keeps and compares nothing.

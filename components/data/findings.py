@@ -70,7 +70,7 @@ class Findings:
         Args:
             what: What is bad.
             num_bad: How many.
-            num_all: Of how many.
+            num_all: Number of examples or rows in all.
             first: The bad ones: entries of `quarantined`, or texts.
         """
         if num_bad > MAX_BAD_FRACTION * num_all:

@@ -17,7 +17,7 @@ class Licence:
 
     Attributes:
         id: As Hugging Face names licences in a card's front matter: https://huggingface.co/docs/hub/repositories-licenses
-        text: Whose it is, and where to read on.
+        text: Who publishes the data under which licence, and where to read more.
     """
 
     id: str
@@ -47,8 +47,8 @@ class PictureRule:
     """Brings any picture to what a data set's images are: decoded and scaled as ingest does.
 
     Attributes:
-        height: Of the images, pixels.
-        width: Likewise.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
         channels: 3 for RGB, 1 for grey.
         is_negative: Whether the data set shows light products on black, so that photographs must be negated.
     """
@@ -63,7 +63,7 @@ class PictureRule:
         """Return the rule of a data set.
 
         Args:
-            dataset: Its name.
+            dataset: Name of the data set.
             shape: (H, W, C) of its images.
 
         Raises:

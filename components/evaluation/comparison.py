@@ -35,9 +35,9 @@ class Comparison:
         second: The other one.
         accuracies: Accuracy of the two.
         num_examples: Test examples, the same for both.
-        accuracy_difference: Of the two accuracies.
+        accuracy_difference: Accuracy of `first` minus that of `second`.
         accuracy_difference_ci95: Paired interval that counts identical images as one piece of evidence.
-        macro_f1_difference: Of the two macro F1.
+        macro_f1_difference: Macro F1 of `first` minus that of `second`.
         macro_f1_difference_ci95: Paired bootstrap interval over groups of identical images; see docs/verdict.md for its coverage.
         only_first: Examples that only the first gets right.
         only_second: Examples that only the second gets right.

@@ -39,7 +39,7 @@ class Evaluation:
     Attributes:
         record: Content of `evaluation.json`: `dataset`, `approach`, `classes`, `scores`, `accuracy_ci95`, `replicates`,
             `latency`, `model_bytes`, `model` (the whole `model.json`), `data` (the whole `dataset.json`), `mistakes`.
-        answers: Of N images.
+        answers: The model's answers to N images.
         labels: (N,) int64.
         groups: (N,) int64; identical images share a number.
         ledger: The study behind the model, where it travelled along.

@@ -135,7 +135,7 @@ def score(answers: Answers, labels: np.ndarray, classes: Sequence[str]) -> dict[
     entries are None and it takes no part.
 
     Args:
-        answers: Of N images.
+        answers: The model's answers to N images.
         labels: (N,) int64, 0..K-1.
         classes: K names.
 
@@ -197,7 +197,7 @@ def confident_mistakes(
     """Return the wrong predictions of highest confidence, one per group of identical images.
 
     Args:
-        answers: Of N images.
+        answers: The model's answers to N images.
         labels: (N,) int64.
         groups: (N,) int64, equal for identical images.
         limit: Most rows.

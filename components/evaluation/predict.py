@@ -31,7 +31,7 @@ class Answer:
     """What became of one picture.
 
     Attributes:
-        name: Of the picture.
+        name: Name of the picture.
         top: The most probable classes with their probabilities (float32), the most probable first; nothing where `error` is set.
         error: Why the picture could not be read.
     """

@@ -22,9 +22,9 @@ class UiMetrics:
         metrics: Scalars by name.
         classes: Categories of the confusion matrix.
         confusion_matrix: Rows true, columns predicted.
-        false_positive_rates: Of the micro-averaged ROC curve.
-        true_positive_rates: Likewise.
-        thresholds: Likewise, 0..1.
+        false_positive_rates: False positive rates of the micro-averaged ROC curve.
+        true_positive_rates: True positive rates of the same curve.
+        thresholds: Thresholds of the same curve, 0..1.
     """
 
     metrics: dict[str, float]

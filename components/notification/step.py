@@ -41,7 +41,7 @@ def notify_step(run_id: str, study_root: str, settings: dict[str, str]) -> None:
     work.start()
     work.join(TOTAL_SECONDS)
     if work.is_alive():
-        log.warning("nobody was told how the run ended: that took more than %g s", TOTAL_SECONDS)
+        log.warning("the webhook was not told how the run ended: that took more than %g s", TOTAL_SECONDS)
 
 
 def _notify(run_id: str, study_root: str, settings: dict[str, str]) -> None:
@@ -66,7 +66,7 @@ def _notify(run_id: str, study_root: str, settings: dict[str, str]) -> None:
         )
         tell(event, settings.get("format", ""), store)
     except Exception as error:  # the edge of this step, which fails nothing
-        log.warning("nobody was told how the run ended: %s", one_line(error))
+        log.warning("the webhook was not told how the run ended: %s", one_line(error))
 
 
 def _read_summary(store: Store, run_id: str) -> dict[str, Any] | None:
@@ -81,7 +81,7 @@ def tell(event: dict[str, Any], message_format: str, store: Store | None = None)
     """Send the message, unless the store knows that it was sent: a step whose pod is lost at its end runs again.
 
     Args:
-        event: Of `make_event`.
+        event: What `make_event` returned.
         message_format: One of `templates.FORMATS`.
         store: Where it is noted that the message was sent; None to send in any case.
 
@@ -90,7 +90,7 @@ def tell(event: dict[str, Any], message_format: str, store: Store | None = None)
     """
     state = event["data"]["state"]
     if not (url := webhook_url()):
-        log.warning("nobody is told how the run ended: %s is not set", WEBHOOK_VARIABLE)
+        log.warning("no webhook is told how the run ended: %s is not set", WEBHOOK_VARIABLE)
         return
     sent = result_key(event["subject"], f"notified-{state}.json")
     if store is not None and sent in store.list(sent):

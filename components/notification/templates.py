@@ -17,7 +17,7 @@ def body_of(event: dict[str, Any], message_format: str) -> dict[str, Any]:
     """Return what is sent.
 
     Args:
-        event: Of `make_event`.
+        event: What `make_event` returned.
         message_format: One of `FORMATS`.
     """
     return {"slack": _slack, "teams": _teams}.get(message_format, lambda whole: whole)(event)

@@ -37,9 +37,9 @@ def post(url: str, body: bytes, content_type: str) -> None:
     """Send a message, again where that may help; redirections are not followed.
 
     Args:
-        url: Of `webhook_url`.
+        url: What `webhook_url` returned.
         body: What to send.
-        content_type: Of the body.
+        content_type: Content type of the body.
 
     Raises:
         UnavailableError: It was not taken.

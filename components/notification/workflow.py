@@ -42,7 +42,7 @@ class Workflow:
         resource: As Kubernetes shows it.
 
     Attributes:
-        name: Of the resource.
+        name: Name of the resource.
         is_packed: Whether its states are more than the pipelines API can read.
     """
 

@@ -13,7 +13,7 @@ class RunningTrial:
     """A trial that somebody works on.
 
     Attributes:
-        number: Of the trial.
+        number: Number of the trial.
         worker: Who works on it.
         epoch: Epochs that its worker has reported.
         epochs: Most that it may train.

@@ -38,8 +38,8 @@ class Progress:
     """The study after one more trial, in the order of their numbers.
 
     Attributes:
-        number: Of the trial.
-        device_seconds: Of all trials up to this one.
+        number: Number of that trial.
+        device_seconds: Sum over all trials up to this one.
         best: Highest score up to this one.
     """
 

@@ -55,7 +55,7 @@ def find_reusable(store: Store, spec: SpecRecord, *, exclude: str) -> Reusable:
     """Look through the studies of one root for trials that save a new study some of its own.
 
     Trials of studies whose scores mean the same (`components.search.study.spec.meaning`: data, space, epochs, initial weights,
-    device, batch size) are taken over, whatever came of them except failures. Of other studies of the approach on a
+    device, batch size) are taken over, unless they failed. Of other studies of the approach on a
     dataset of this name only the best hyperparameters are taken, moved into the space: what was best on last week's
     catalogue, or on another device, is a good first guess, its score says nothing any more.
 

@@ -100,8 +100,8 @@ class Rule:
         """Return whether the rule is about this error.
 
         Args:
-            error: Of the provider's client.
-            status: Of the answer; 0 without one.
+            error: What the provider's client raised.
+            status: HTTP status of the answer; 0 if there was no answer.
             code: The answer's own name for the error.
             action: What was done: `creating`, `writing`, `reading`, `listing`, `looking up`, `deleting`.
         """

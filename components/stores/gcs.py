@@ -119,7 +119,7 @@ class GcsStore(BucketStore):
         bucket: Name of the bucket.
         prefix: Without slashes at its ends; empty for the whole bucket.
         deadline_seconds: How long calls are repeated.
-        connection: Of another store; made by default.
+        connection: The connection of another store to share; a new one is made by default.
     """
 
     scheme = "gs"

@@ -22,7 +22,7 @@ LOCKS = {
 }
 """What each lock file adds to the dependencies of pyproject.toml."""
 PYTHON_VERSION, PLATFORM = "3.12", "x86_64-manylinux_2_28"
-"""Of the base image."""
+"""Python version and platform of the base image."""
 
 _cluster = click.option(
     "--cluster", default="local", show_default=True, help="Cluster profile that names the registry."

@@ -136,7 +136,7 @@ class Connection:
         Args:
             what: For the error's text, for example "list the runs".
             function: A method of the generated API.
-            **arguments: Of that method.
+            **arguments: Arguments of that method.
 
         Raises:
             FashionTuningError: See the table in docs/ci.md.

@@ -46,7 +46,7 @@ def manifest(package: Package, namespace: str) -> list[dict[str, Any]]:
 
     Args:
         package: The compiled pipeline.
-        namespace: Of the resources.
+        namespace: Namespace of the resources.
 
     Raises:
         ConfigurationError: The version cannot be part of a resource's name.

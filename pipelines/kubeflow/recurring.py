@@ -21,11 +21,11 @@ class Wanted:
     """What the recurring run must be.
 
     Attributes:
-        name: Its display name.
-        cron: When it fires.
+        name: Display name of the recurring run.
+        cron: Expression of the times at which it fires.
         published: Pipeline, version and experiment.
         version: Name of the version.
-        parameters: Of every run.
+        parameters: Run parameters of each run.
         profile: The cluster.
     """
 

@@ -100,7 +100,7 @@ class StepStates:
     """The states of a run's steps: from the API, or from the workflow once the API cannot read them any more.
 
     Args:
-        reader: Of the workflow.
+        reader: Reads the run's workflow.
         steps: Names of the steps.
         say: Gets one line where the states come from elsewhere, or from nowhere.
     """
@@ -150,7 +150,7 @@ def watch(connection: Connection, run_id: str, table: StepTable, states: StepSta
         connection: To the server.
         run_id: The run.
         table: Gets every state.
-        states: Of the steps.
+        states: State of each step.
         timeout_seconds: How long to wait; the run goes on after it.
 
     Returns:

@@ -27,7 +27,7 @@ class WorkflowReader:
     """Reads workflows and the logs of their pods.
 
     Args:
-        namespace: Of the runs' pods.
+        namespace: Namespace of the runs' pods.
         context: Of the kubeconfig; "" for the current one.
     """
 

@@ -70,7 +70,7 @@ def run_command(
     Artifacts, studies, logs, report.html and summary.json are left in the run's folder. Started again with the same
     --out, it goes on where it stood; without other flags it takes the parameters of the first start.
     """
-    from pipelines.local.told import told
+    from pipelines.local.notify import notifying
     from pipelines.run_results import show_scores
 
     out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
@@ -84,7 +84,7 @@ def run_command(
             parameters = _with_sample(parameters, preset or "full", datasets, settings, out)
         _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
         started = time.monotonic()
-        with told(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
+        with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
             _run(out, run_id, parameters, debug)
         show_scores(json.loads((out / "summary.json").read_text(encoding="utf-8")))
         click.echo(f"finished in {time.monotonic() - started:.0f} s; report: {out / 'report.html'}")

@@ -186,7 +186,7 @@ def test_refusals_fail_nothing(hook, tmp_path, caplog, monkeypatch, statuses, se
     notify.notify_step(RUN, finished(tmp_path), {})
 
     assert sent == len(hook.bodies)
-    assert bool(warned) == ("nobody was told" in caplog.text)
+    assert bool(warned) == ("the webhook was not told" in caplog.text)
     assert warned in caplog.text
     assert hook.path not in caplog.text
 

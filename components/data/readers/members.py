@@ -39,7 +39,7 @@ class Names:
 
     Attributes:
         offered: What a reader may ask for, in the source's order.
-        num_companions: Files that systems leave beside the data, such as `.DS_Store`; nobody misses them.
+        num_companions: Files that systems leave beside the data, such as `.DS_Store`; reports do not list them.
         refused: Reason by name, for files that no reader gets.
     """
 

@@ -74,7 +74,7 @@ class ImageNames:
 
 
 def stray_files(members: Members, used: Iterable[str]) -> list[str]:
-    """Return the files of a source that nobody uses, in order."""
+    """Return the files of a source that are not used, in order."""
     used_names = set(used)
     return sorted(name for name in members.names if name not in used_names)
 

@@ -89,7 +89,7 @@ class RawCache:
         Raises:
             DataError: The file is damaged; nothing is kept.
             StorageError: Disk full.
-            FashionTuningError: Whatever fetching raises.
+            FashionTuningError: Fetching fails.
         """
         key = hashlib.sha256(remote.key.encode()).hexdigest()
         with storing(self.directory), self._locked(key):
@@ -238,7 +238,7 @@ class RawCache:
             yield
 
     def _sweep(self) -> None:
-        """Remove downloads that nobody went on with."""
+        """Remove downloads that were abandoned."""
         for path in (*(self.directory / "partial").iterdir(), *(self.directory / "sha256").glob(".*")):
             try:
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:

@@ -16,7 +16,7 @@ class BucketFile:
     """An object; see `transfer.Remote`.
 
     Attributes:
-        store: Of the whole bucket.
+        store: Store of the whole bucket.
         object_name: The object's name in it.
         version: The one that is fetched.
     """
@@ -74,7 +74,7 @@ def find_files(uri: str, *, most: int, deadline_seconds: float | None = None) ->
 
     Raises:
         ParameterError: There is neither, or more than `most`.
-        FashionTuningError: Whatever the store raises.
+        FashionTuningError: The store fails or refuses.
     """
     scheme, _, rest = uri.partition("://")
     store = open_store(f"{scheme}://{rest.partition('/')[0]}")

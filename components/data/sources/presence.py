@@ -10,7 +10,7 @@ def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> N
 
     Args:
         name: As `parse_dataset` returned it.
-        source: Likewise.
+        source: The part after `=`; empty for the data set's publisher.
         secrets_are_here: Whether Kaggle's token should be found in this process; on a cluster only ingest has it.
 
     Raises:

@@ -24,7 +24,7 @@ def source_version(name: str, source: str) -> str:
 
     Args:
         name: As `parse_dataset` returned it.
-        source: Likewise. Files are judged by name, size and modification time, objects by generation or ETag.
+        source: The part after `=`, as `parse_dataset` returned it. Files are judged by name, size and modification time, objects by generation or ETag.
     """
     if not source:
         return "published" if name == FASHION_MNIST else UNKNOWN

@@ -35,8 +35,8 @@ class Challenger:
     """The model of a run that asks to become champion.
 
     Attributes:
-        evaluation: Its evaluation.
-        model_dir: Its `model/`.
+        evaluation: The evaluation of the model.
+        model_dir: Directory `model/` of the training step.
         test_dir: The `test_data/` it was evaluated on.
     """
 
@@ -58,7 +58,7 @@ def promote(
 ) -> dict[str, Any]:
     """Let each dataset's best model challenge its champion.
 
-    The challenger is the approach with the higher validation accuracy: the held-out images that it is judged on choose nobody.
+    The challenger is the approach with the higher validation accuracy: the held-out images only judge it.
 
     Args:
         summary: `summary.json` of the run.
@@ -97,7 +97,7 @@ def rollback(root: str, dataset: str, run: dict[str, Any] | None = None) -> dict
     Args:
         root: Store that holds the champions.
         dataset: Name of the dataset.
-        run: Who asks.
+        run: `id` of the run that promotes, and other values that name it.
 
     Returns:
         The new record.

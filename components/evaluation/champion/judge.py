@@ -141,7 +141,7 @@ def judge(
 def _unseen(
     seen: np.ndarray | None, champion: Record, challenger: Evaluation, data: TestData, images: np.ndarray
 ) -> np.ndarray | None:
-    """Return (N,) bool, the test images that neither model was trained or selected on; None where nobody knows.
+    """Return (N,) bool, the test images that neither model was trained or selected on; None if that is not recorded.
 
     Ingest keeps training and test apart, so that a model of the present data has seen none of the present test images, whatever
     else is recorded.

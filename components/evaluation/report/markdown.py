@@ -12,7 +12,7 @@ def overview(results: list[DatasetResults], run: dict[str, Any]) -> str:
 
     Args:
         results: One per dataset.
-        run: `id` and whatever else names the run.
+        run: `id` and other values that name the run.
     """
     lines = ["# MLP or ResNet18", "", f"Run {markdown_text(run.get('id', ''))}", ""]
     if not results:

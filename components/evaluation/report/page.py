@@ -48,9 +48,9 @@ def page(
     Args:
         results: One per dataset.
         parameters: The run's parameters.
-        run: `id` and whatever else names the run.
+        run: `id` and other values that name the run.
         history: The last runs, the present one last.
-        history_note: Why earlier runs are missing.
+        history_note: A sentence that explains why earlier runs are missing; empty if they are not.
         created: Now.
     """
     compared = [r.comparison for r in results if r.comparison]

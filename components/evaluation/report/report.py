@@ -37,7 +37,7 @@ def write_report(
         ingest_report_dirs: One per dataset.
         test_dirs: One `test_data/` per dataset, for the pictures.
         parameters: The run's parameters.
-        run: `id` and whatever else names the run.
+        run: `id` and other values that name the run.
         history: Store with the scores of earlier runs; empty for none.
         html_path: File for the page.
         summary_path: File for `summary.json`.

@@ -40,7 +40,7 @@ class History:
 
     Attributes:
         results: Hyperparameters and score of each finished trial.
-        scored: Whether that score is the trial's; one that diverged or failed has none of its own.
+        scored: Whether that score is the trial's own; a trial that diverged or failed has none.
         ongoing: Hyperparameters of trials without a result so far.
         seen: Keys (`Space.key`) of all of them; none of them needs to be suggested again.
     """
@@ -52,7 +52,7 @@ class History:
 
     @classmethod
     def of(cls, space: Space, number: int, trials: Sequence[Trial], reused: Sequence[Trial]) -> Self:
-        """Return the history of a study's trials, whatever order they are given in.
+        """Return the history of a study's trials; the order in which they are given does not matter.
 
         A pruned trial counts with the score it reached, plus what completed ones gained after the same epoch, but as no
         better than the best of them: its own score would say that few epochs are bad, not that its hyperparameters are.

@@ -19,7 +19,7 @@ DESCRIPTIONS = {
     "gbrt": "scikit-optimize's gradient boosted quantiles with expected improvement",
     "random": "random search by Keras Tuner (MLP) and scikit-optimize (ResNet18)",
 }
-"""Whose algorithm each is, for people."""
+"""For people: what each algorithm is and who wrote it."""
 
 
 def describe(spec: Mapping[str, Any]) -> str:

@@ -49,7 +49,9 @@ class Checkpoints:
             meta: JSON values to get back with them.
 
         Raises:
-            StorageError: The disk is full; `UnavailableError` and `PermissionDeniedError` likewise come from the store.
+            StorageError: The disk is full.
+            UnavailableError: The store cannot be reached.
+            PermissionDeniedError: The store refuses to write.
         """
         folder = f"{self._writer}-{step:06d}"
         content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in state.items()})

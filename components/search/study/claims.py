@@ -27,7 +27,7 @@ class Timing:
         poll_seconds: Longest pause while others finish their trials.
         checkpoint_seconds: Least time between two checkpoints of a trial.
         checkpoint_share: Most of a trial's time that checkpoints may take.
-        term_seconds: After SIGTERM, the time until the process leaves whatever it is doing. GKE Spot gives 15 s.
+        term_seconds: Time after SIGTERM at which the process ends even if it is busy. GKE Spot grants 15 s.
         clock: Monotonic seconds of this process.
     """
 
@@ -46,7 +46,7 @@ class Claim:
     """The right to train one trial, until another worker claims its next term.
 
     Attributes:
-        number: Of the trial.
+        number: Number of the trial.
         term: 1 for the first claim on the trial, one more with each take-over.
         nonce: Names this claim among all.
         worker: Who holds it.

@@ -66,7 +66,7 @@ class StudySpec:
     ) -> Self:
         """Return the spec of an approach's study on a dataset.
 
-        Where a GPU is required, the study is one of a GPU, whatever this process finds.
+        Where a GPU is required, the study counts as one on a GPU, even if this process has none.
         """
         return cls(
             approach=approach.APPROACH,

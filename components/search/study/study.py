@@ -186,7 +186,7 @@ class Study:
 
         Args:
             claim: The calling worker's own claim, of which it knows more than the store does.
-            device_seconds: Of this claim so far.
+            device_seconds: Device time of this claim so far.
         """
         now, spent = self.timing.clock(), 0.0
         for record in self._records.trials.values():
@@ -300,7 +300,7 @@ class Study:
         log.warning("trial %d: failed: %s", record.number, trial.error)
 
     def owns(self, claim: Claim) -> bool:
-        """Return whether nobody took the trial over, as of the last refresh."""
+        """Return whether the claim is still the trial's newest and the trial has no result, as of the last refresh."""
         record = self._records.trials.get(claim.number)
         return record is None or (record.term <= claim.term and record.result is None)
 
@@ -320,7 +320,7 @@ class Study:
             claim: The claim whose heartbeat it is.
             count: Higher each time.
             scores: Validation accuracy after each epoch so far.
-            device_seconds: Of this claim so far.
+            device_seconds: Device time of this claim so far.
             store: The study's store with a deadline fit for heartbeats.
             released: The owner gives the trial back, so that another need not wait.
         """

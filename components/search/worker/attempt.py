@@ -58,8 +58,9 @@ class Attempt:
         Raises:
             TerminatedError: SIGTERM arrived; the state is saved.
             TryAgainError: The device failed; the trial is given back.
-            FashionTuningError: Whatever else is wrong with store or settings rather than with the trial; OSError and
-                ImportError likewise.
+            FashionTuningError: The store or the settings are at fault, not the trial.
+            OSError: This machine is at fault.
+            ImportError: This installation is at fault.
         """
         claim = self._claim
         self._heartbeat.start(claim)

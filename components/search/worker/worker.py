@@ -49,7 +49,7 @@ def run_worker(
         settings: Budget and algorithm.
         worker: Shown with the trials; need not be unique.
         require_gpu: Refuse to train without one.
-        timing: Of the protocol; shorter in tests.
+        timing: Periods and time-outs of the protocol; tests shorten them.
 
     Returns:
         The study as this worker leaves it.

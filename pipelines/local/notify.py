@@ -1,4 +1,4 @@
-"""Tells a webhook how a local run ended, where its command asks for that."""
+"""A local run reports its end to a webhook, where its command asks for that."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def told(out: Path, run_id: str, study_root: str, message_format: str) -> Iterator[None]:
+def notifying(out: Path, run_id: str, study_root: str, message_format: str) -> Iterator[None]:
     """Tell how the run inside the block ended; what goes wrong with that is a warning.
 
     Here and not in the graph: a step that fails ends a local run at once, before a last step could start.
@@ -49,4 +49,4 @@ def _tell(message_format: str, **what: Any) -> None:
     try:
         tell(make_event(**what), message_format)
     except FashionTuningError as error:
-        log.warning("nobody was told how the run ended: %s", one_line(error))
+        log.warning("the webhook was not told how the run ended: %s", one_line(error))
