@@ -1,4 +1,4 @@
-"""`champion show` and `champion rollback`: which model of a dataset is in use, and going back to the one before."""
+"""`champion`: which model of a dataset is in use, going back to the one before, and handing it to servers."""
 
 import getpass
 import json
@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from components.errors import DataError
-from components.evaluation.champion import gate as champion
 from components.text import approach_name, clean, percent
 
 NUM_SHOWN = 20
@@ -20,7 +19,7 @@ _debug_option = click.option("--debug", is_flag=True, help="Show tracebacks.")
 
 @click.group("champion")
 def champion_group() -> None:
-    """Look at the champion of a dataset, or go back to an earlier one."""
+    """Look at the champion of a dataset, go back to an earlier one, or hand it to servers."""
 
 
 @champion_group.command("show")
@@ -30,7 +29,9 @@ def champion_group() -> None:
 @_debug_option
 def show_command(dataset: str, study_root: str, as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by the edge
     """Show the champion of DATASET and those before it, newest first."""
-    records = champion.show(study_root, dataset)
+    from components.evaluation.champion import gate
+
+    records = gate.show(study_root, dataset)
     if as_json:
         click.echo(json.dumps(records, indent=1))
         return
@@ -50,8 +51,36 @@ def show_command(dataset: str, study_root: str, as_json: bool, debug: bool) -> N
 @_debug_option
 def rollback_command(dataset: str, study_root: str, debug: bool) -> None:  # noqa: ARG001 - read by the edge
     """Make the model that was champion of DATASET before the present one champion again, as a new version."""
-    record = champion.rollback(study_root, dataset, {"id": "", "by": _user()})
+    from components.evaluation.champion import gate
+
+    record = gate.rollback(study_root, dataset, {"id": "", "by": _user()})
     click.echo(_line(record, is_champion=True))
+
+
+@champion_group.command("export")
+@click.argument("dataset")
+@_root_option
+@click.option(
+    "--to", required=True, metavar="DIR", help="Folder, or gs://... or s3://... prefix, for the model repository."
+)
+@click.option(
+    "--service-account", default="", metavar="NAME", help="Kubernetes service account that may read the bucket."
+)
+@_debug_option
+def export_command(dataset: str, study_root: str, to: str, service_account: str, debug: bool) -> None:  # noqa: ARG001
+    """Write the champion of DATASET as a model repository that Triton serves, with a manifest for KServe."""
+    from components.evaluation.serving import MANIFEST, export_champion
+
+    exported = export_champion(study_root, dataset, to, service_account)
+    for file in exported.files:
+        click.echo(file)
+    if exported.storage_uri:
+        click.echo(f"{MANIFEST} serves {exported.storage_uri}", err=True)
+    else:
+        click.echo(
+            f"there is no {MANIFEST}: KServe serves from buckets only, and neither --study-root nor --to is one",
+            err=True,
+        )
 
 
 def _line(record: dict[str, Any], *, is_champion: bool) -> str:

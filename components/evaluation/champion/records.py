@@ -166,6 +166,10 @@ class ChampionRecords:
             )
         return data
 
+    def read_card(self, sha256: str) -> bytes:
+        """Return a champion's model card; raise `ObjectNotFoundError` without one."""
+        return self._store.read(f"models/{sha256}/model_card.md")
+
     def read_seen(self, sha256: str) -> np.ndarray | None:
         """Return the short digests, (M,) uint64, of the images a champion was trained or selected on, None where unknown.
 
