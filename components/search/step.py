@@ -7,6 +7,7 @@ from components.data.contract import TrainData
 from components.models.contract import ApproachModule
 from components.parameters import SearchSettings
 from components.runtime import gpu_is_required
+from components.search.tables import trials_markdown
 from components.search.worker.worker import run_worker
 
 
@@ -46,12 +47,5 @@ def search_step(
         worker=worker,
         require_gpu=gpu_is_required(),
     )
-    rows = [
-        f"| {t.number} | {t.status} | {'' if t.score is None else f'{t.score:.4f}'} | {t.epochs} |"
-        f" {t.device_seconds:.1f} | {t.worker} | `{t.hyperparameters}` |"
-        for t in ledger.trials
-    ]
-    head = ["trial", "status", "validation accuracy", "epochs", "device-seconds", "worker", "hyperparameters"]
-    table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows]
-    Path(overview_path).write_text(f"# Study {ledger.name}\n\n" + "\n".join(table) + "\n", encoding="utf-8")
+    Path(overview_path).write_text(f"# Study {ledger.name}\n\n{trials_markdown(ledger)}", encoding="utf-8")
     return len(ledger.trials)

@@ -1,16 +1,19 @@
-"""This module turns a ledger into tables and series for `study show`, the trials artifact, the plots and the report."""
+"""This module turns a ledger into tables and series for `study`, the trials artifact, the plots, the exports and the report."""
 
-import csv
 import dataclasses
-import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from components.models.space import Space, Value
 from components.search.trial import STATUSES, Ledger, is_scored
+from components.text import inline_code
+
+if TYPE_CHECKING:
+    import pandas
 
 COLUMNS = (
     "number",
@@ -67,28 +70,68 @@ def hyperparameter_names(ledger: Ledger) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def trials_frame(ledger: Ledger) -> "pandas.DataFrame":
+    """Return one row per trial: `COLUMNS`, then each hyperparameter by its name.
+
+    Numbers are numbers, whole ones `Int64`; what a trial does not have is missing. `based_on` is text, numbers with spaces between.
+    """
+    import pandas
+
+    names = hyperparameter_names(ledger)
+    rows = [
+        {
+            **dataclasses.asdict(trial),
+            "best_epoch": trial.best_epoch,
+            "based_on": " ".join(map(str, trial.based_on)),
+            **{name: trial.hyperparameters.get(name) for name in names},
+        }
+        for trial in ledger.trials
+    ]
+    frame = pandas.DataFrame(rows, columns=list(dict.fromkeys([*COLUMNS, *names])), dtype=object)
+    return frame.astype({name: dtype for name in frame.columns if (dtype := _dtype(frame[name]))})
+
+
+def _dtype(column: Iterable[Any]) -> str | None:
+    kinds = {type(value) for value in column if value is not None}
+    if kinds and kinds <= {int, float}:
+        return "Int64" if kinds == {int} else "float64"
+    return "boolean" if kinds == {bool} else None
+
+
 def trials_csv(ledger: Ledger) -> str:
     """Return one row per trial; an inactive hyperparameter is empty, and no cell can be taken for a formula.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
+    frame = trials_frame(ledger).map(_cell).rename(columns=_cell)
+    return frame.to_csv(index=False, lineterminator="\r\n")
+
+
+def trials_markdown(ledger: Ledger) -> str:
+    """Return the trials as a table in Markdown, hyperparameters in one cell."""
     names = hyperparameter_names(ledger)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow([*COLUMNS, *(_cell(name) for name in names)])
-    for trial in ledger.trials:
-        values = {**dataclasses.asdict(trial), "best_epoch": trial.best_epoch}
-        values["based_on"] = " ".join(str(number) for number in trial.based_on)
-        row = [values[column] for column in COLUMNS] + [trial.hyperparameters.get(name) for name in names]
-        writer.writerow([_cell(value) for value in row])
-    return text.getvalue()
+    head = ["trial", "status", "validation accuracy", "epochs", "device-seconds", "worker", "hyperparameters"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    frame = trials_frame(ledger)
+    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        active = {name: row[name] for name in names if row[name] is not None}
+        score = "" if row["score"] is None else f"{row['score']:.4f}"
+        cells = [
+            row["number"],
+            row["status"],
+            score,
+            row["epochs"],
+            f"{row['device_seconds']:.1f}",
+            row["worker"],
+            inline_code(active),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
 
 
 def _cell(value: Any) -> Any:
     """Return a cell's value; text that a spreadsheet would take for a formula gets an apostrophe."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return "" if value is None else value
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
 
 
 def overview(ledger: Ledger) -> dict[str, Any]:
@@ -127,6 +170,7 @@ def importance(ledger: Ledger) -> dict[str, float]:
     Source: Breiman 2001, Random Forests, https://doi.org/10.1023/A:1010933404324
     """
     from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.inspection import permutation_importance
 
     space, scored = space_of(ledger), [t for t in ledger.trials if is_scored(t)]
     scores = np.array([t.score for t in scored])
@@ -134,16 +178,11 @@ def importance(ledger: Ledger) -> dict[str, float]:
         return {}
     points = np.nan_to_num(unit_matrix(space, [t.hyperparameters for t in scored]), nan=-0.5)
     forest = ExtraTreesRegressor(n_estimators=60, min_samples_leaf=2, random_state=0).fit(points, scores)
-    rng = np.random.default_rng(0)
-    fitted = np.mean((forest.predict(points) - scores) ** 2)
-    loss = []
-    for column in range(points.shape[1]):
-        shuffled = np.repeat(points[None], 5, axis=0)
-        for copy in shuffled:
-            rng.shuffle(copy[:, column])
-        errors = (forest.predict(shuffled.reshape(-1, points.shape[1])) - np.tile(scores, 5)) ** 2
-        loss.append(max(errors.mean() - fitted, 0.0))
-    total = sum(loss)
+    suffers = permutation_importance(
+        forest, points, scores, scoring="neg_mean_squared_error", n_repeats=5, random_state=0
+    )
+    loss = np.maximum(suffers.importances_mean, 0.0)
+    total = loss.sum()
     if total == 0:
         return {}
     shares = {p.name: float(share / total) for p, share in zip(space.parameters, loss, strict=True)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from components.errors import DataError, ParameterError
+from components.errors import ConfigurationError, DataError, ParameterError
 from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.tables import overview, trials_csv
@@ -85,6 +85,49 @@ def watch_command(
 
     with suppress(KeyboardInterrupt):
         watch(find_study(study, study_root), once=once, as_json=as_json, every_seconds=every)
+
+
+@study_group.command("export")
+@click.argument("study")
+@click.option(
+    "--study-root", default="", metavar="URI", help="Where the studies are; not needed if STUDY is a path or URI."
+)
+@click.option("--optuna", type=OutputFile(), metavar="FILE", help="Journal of Optuna, for optuna-dashboard.")
+@click.option("--mlflow", metavar="URI", help="Tracking server of MLflow.")
+@click.option("--tensorboard", type=UserPath(file_okay=False), metavar="DIR", help="Log directory of TensorBoard.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def export_command(
+    study: str,
+    study_root: str,
+    optuna: Path | None,
+    mlflow: str | None,
+    tensorboard: Path | None,
+    debug: bool,  # noqa: ARG001 - read by the edge
+) -> None:
+    """Hand STUDY, named as for `show`, over to tools that people know. Exported again, it is renewed there."""
+    if not (optuna or mlflow or tensorboard):
+        raise ParameterError("study export needs a target; got none. Add --optuna, --mlflow or --tensorboard")
+    ledger = find_ledger(study, study_root)
+    try:
+        if optuna:
+            from pipelines.exports.optuna import export_optuna
+
+            export_optuna(ledger, optuna)
+            click.echo(f"{optuna}; see it with: optuna-dashboard {optuna}")
+        if tensorboard:
+            from pipelines.exports.tensorboard import export_tensorboard
+
+            export_tensorboard(ledger, tensorboard)
+            # HParams shows the space of one study, so each has a log directory of its own.
+            click.echo(f"{tensorboard / ledger.name}; see it with: tensorboard --logdir {tensorboard / ledger.name}")
+        if mlflow:
+            from pipelines.exports.mlflow import export_mlflow
+
+            click.echo(f"run {export_mlflow(ledger, mlflow)} of experiment fashion-tuning on the MLflow server")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"this export needs the package {error.name}; got none. Install the extra: pip install 'fashion-tuning[exports]'"
+        ) from None
 
 
 def _draw(ledger: Ledger, directory: Path) -> None:

@@ -5,7 +5,17 @@ import json
 import numpy as np
 
 from components.models.space import Parameter, Space
-from components.search.tables import best_so_far, importance, overview, space_of, trials_csv, unit_matrix
+from components.search.tables import (
+    COLUMNS,
+    best_so_far,
+    importance,
+    overview,
+    space_of,
+    trials_csv,
+    trials_frame,
+    trials_markdown,
+    unit_matrix,
+)
 from components.search.trial import Ledger, Trial
 
 SPACE = Space(
@@ -59,6 +69,37 @@ def test_csv_has_a_row_per_trial_and_empty_inactive_cells():
     assert ["", "", "", "SGD", "0.5", "0.0001"] == [
         rows[1][c] for c in ("score", "best_epoch", "based_on", "optimizer", "momentum", "rate")
     ]
+
+
+def test_frame_has_numbers_where_there_are_numbers():
+    """Whole numbers stay whole beside missing ones, and what a trial does not have is missing."""
+    ledger = make_ledger(
+        [
+            make_trial(
+                0, score=0.5, scores=(0.4, 0.5), hyperparameters={"optimizer": "Adam", "units": 64, "wide": True}
+            ),
+            make_trial(1, "failed", hyperparameters={"optimizer": "SGD", "momentum": 0.5, "rate": 1}),
+        ]
+    )
+    frame = trials_frame(ledger)
+
+    assert [*COLUMNS, "optimizer", "momentum", "rate", "units", "wide"] == list(frame.columns)
+    assert ["float64", "Int64", "float64", "Int64", "boolean"] == [
+        str(frame[name].dtype) for name in ("score", "best_epoch", "momentum", "units", "wide")
+    ]
+    assert [[False, True], [True, False]] == frame[["score", "momentum"]].isna().to_numpy().tolist()
+    assert [0, 0] == [len(trials_frame(make_ledger([]))), len(trials_csv(make_ledger([])).splitlines()) - 1]
+
+
+def test_markdown_is_one_row_per_trial():
+    """Active hyperparameters stand in one cell, and no text breaks the table."""
+    ledger = make_ledger(
+        [make_trial(0, score=0.5, worker="w0", hyperparameters={"optimizer": "Ad|am"}), make_trial(1, "failed")]
+    )
+
+    rows = trials_markdown(ledger).splitlines()[2:]
+    assert "| 0 | completed | 0.5000 | 0 | 0.0 | w0 | `{'optimizer': 'Ad/am'}` |" == rows[0]
+    assert "| 1 | failed |  | 0 | 0.0 |  | `{'rate': 0.01}` |" == rows[1]
 
 
 def test_csv_holds_no_formula():
