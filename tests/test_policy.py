@@ -9,9 +9,9 @@ import yaml
 
 from pipelines.compilation import compile_pipeline
 from pipelines.images import PINNED, image_tag
-from pipelines.lint import policy_problems
 from pipelines.profile import load_profile
 from tests.manifest_files import KUSTOMIZE, MANIFESTS, OVERLAYS, kustomizations, rendered, resources
+from tests.pipelines.policy import policy_problems
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"), *ROOT.glob("images/*.py")])

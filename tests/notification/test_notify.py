@@ -21,12 +21,12 @@ from components.runtime import EVENTS_VARIABLE
 from components.stores import open_store
 from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
-from pipelines.lint import policy_problems
 from pipelines.presets import default_parameters
 from pipelines.profile import parse_profile
 from tests.fakes.kubernetes_api import FakeKubernetes
 from tests.fakes.tls import write_certificate
 from tests.fakes.webhook import Webhook
+from tests.pipelines.policy import policy_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "6b0e8f5c-run"

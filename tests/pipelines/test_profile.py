@@ -7,13 +7,13 @@ import yaml
 from kfp import dsl
 
 from components.errors import ConfigurationError, ParameterError
-from pipelines import lint
 from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
 from pipelines.images import image_tag
 from pipelines.placement import apply_profile
 from pipelines.profile import PROFILES_DIR, ClusterProfile, StepSettings, load_profile, parse_profile
 from pipelines.targets import GPU_STEPS, STEPS
+from tests.pipelines.policy import policy_problems
 
 GKE = yaml.safe_load((PROFILES_DIR / "gke.yaml").read_text())
 COMMIT = "0123456789ab"
@@ -213,7 +213,7 @@ def test_compiled_pipeline_has_no_dangling_input(compiled):
 
 def test_compiled_pipeline_keeps_the_policy(compiled):
     """Image pins, requests, placement, user, deadline, volumes, secrets, retries and caching are as the profile says."""
-    assert [] == lint.policy_problems(compiled[1], compiled[0])
+    assert [] == policy_problems(compiled[1], compiled[0])
 
 
 def test_compiled_pipeline_requests_gpus_for_search_and_training_only(compiled):
@@ -271,7 +271,7 @@ def test_broken_policy_is_found(gke, problem):
 
     BREAKS[problem](executor, pod)
 
-    found = lint.policy_problems(documents, profile)
+    found = policy_problems(documents, profile)
     assert 1 == len([line for line in found if line.startswith("exec-search-mlp") and problem in line])
 
 
@@ -287,12 +287,12 @@ def test_retries_that_end_too_early_are_found(gke, policy, problem):
     profile, documents = gke
     documents[0]["root"]["dag"]["tasks"]["plan"]["retryPolicy"] = policy
 
-    assert [f"plan {problem}"] == lint.policy_problems(documents, profile)
+    assert [f"plan {problem}"] == policy_problems(documents, profile)
 
 
 def test_policy_has_nothing_to_say_without_a_cluster():
     """A local run's graph has no pods to check."""
-    assert [] == lint.policy_problems([{}], load_profile("local"))
+    assert [] == policy_problems([{}], load_profile("local"))
 
 
 def test_applied_profile_reaches_both_documents():

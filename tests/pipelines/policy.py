@@ -1,4 +1,4 @@
-"""What is checked on every pipeline compiled for a cluster: pods that a careful cluster refuses."""
+"""What the tests check on every pipeline compiled for a cluster: no pod that a careful cluster refuses."""
 
 import re
 from collections.abc import Iterator
