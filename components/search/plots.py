@@ -9,6 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.optimize import OptimizeResult
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
 from skopt.plots import plot_evaluations, plot_objective
 from skopt.space import Categorical, Dimension, Integer, Real
 from skopt.space import Space as SkoptSpace
@@ -83,43 +87,24 @@ def as_result(ledger: Ledger) -> OptimizeResult | None:
     ]
     errors = np.array([1.0 - t.accuracy for t in scored])
     dimensions = SkoptSpace([_dimension(p) for p in space.parameters])
-    model = _Smoother(dimensions.transform(points), errors)
+    model = _smooth_model(dimensions.transform(points), errors)
     best = int(np.argmin(errors))
     return OptimizeResult(
         x=points[best], fun=errors[best], x_iters=points, func_vals=errors, space=dimensions, models=[model]
     )
 
 
-class _Smoother:
-    """Kernel ridge regression, its width chosen by leave-one-out error.
+def _smooth_model(points: np.ndarray, errors: np.ndarray) -> TransformedTargetRegressor:
+    """Return a model of the errors (n,) at points (n, d) in 0..1: kernel ridge regression, its width cross-validated.
 
     The dependence plots ask a thousand times for a few predictions each, which skopt's own models take a minute for.
-
-    Args:
-        points: (n, d) float64 in 0..1.
-        errors: (n,) float64.
     """
-
-    WIDTHS = (0.25, 0.5, 1.0, 2.0)
-    RIDGE = 0.1
-
-    def __init__(self, points: np.ndarray, errors: np.ndarray) -> None:
-        self._points, self._mean = points, errors.mean()
-        fits = [self._fit(width, errors - self._mean) for width in self.WIDTHS]
-        _, self._width, self._weights = min(fits, key=lambda fit: fit[0])
-
-    def _fit(self, width: float, errors: np.ndarray) -> tuple[float, float, np.ndarray]:
-        inverse = np.linalg.inv(self._kernel(self._points, width) + self.RIDGE * np.eye(len(errors)))
-        weights = inverse @ errors
-        return float(np.mean((weights / np.diag(inverse)) ** 2)), width, weights
-
-    def _kernel(self, points: np.ndarray, width: float) -> np.ndarray:
-        squares = (points**2).sum(1)[:, None] + (self._points**2).sum(1) - 2 * points @ self._points.T
-        return np.exp(-np.maximum(squares, 0) / (2 * width**2))
-
-    def predict(self, points: np.ndarray) -> np.ndarray:
-        """Return (m,) float64 errors of (m, d) points."""
-        return self._kernel(np.asarray(points), self._width) @ self._weights + self._mean
+    ridge = GridSearchCV(
+        KernelRidge(kernel="rbf", alpha=0.1),
+        {"gamma": [1 / (2 * width**2) for width in (0.25, 0.5, 1.0, 2.0)]},
+        scoring="neg_mean_squared_error",
+    )
+    return TransformedTargetRegressor(ridge, transformer=StandardScaler(with_std=False)).fit(points, errors)
 
 
 def _dimension(p: Parameter) -> Dimension:
