@@ -37,7 +37,7 @@ def parse_dataset(dataset: object) -> tuple[str, str]:
     problems = []
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         problems.append(
-            f"dataset name must be lower-case letters, digits and single hyphens, at most {_MAX_NAME}; got {shown(name)}"
+            f"dataset name must be lower-case letters, digits and single hyphens, at most {_MAX_NAME}; got {quoted(name)}"
         )
     elif not equals and name not in KNOWN:
         problems.append(
@@ -78,7 +78,7 @@ def redacted(source: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-def shown(value: str) -> str:
+def quoted(value: str) -> str:
     """Return a name or source as messages may show it: quoted, short, and without user, password and query."""
     value = re.sub(r"//[^/]*@", "//***@", value)
     if "://" in value:
@@ -97,48 +97,48 @@ def _source_problems(name: str, source: str) -> list[str]:
     if not source.strip():
         return [f"source of {name} must not be empty; leave the = out to mean the publisher"]
     if len(source) > _MAX_SOURCE or not source.isprintable():
-        return [f"source of {name} must be at most {_MAX_SOURCE} printable characters; got {shown(source)}"]
+        return [f"source of {name} must be at most {_MAX_SOURCE} printable characters; got {quoted(source)}"]
     if source == KAGGLE:
         return [] if name in KNOWN else [f"source kaggle must be used with {' or '.join(KNOWN)}; got {name}"]
     try:
         parts = urlsplit(source)
     except ValueError:
-        return [f"source of {name} must be a path or URL; got {shown(source)}"]
+        return [f"source of {name} must be a path or URL; got {quoted(source)}"]
     if "://" not in source:
         return []
     if "\\" in source or " " in source:
         return [
-            f"source of {name} must be a URL without spaces and backslashes; got {shown(source)}. Write a space as %20"
+            f"source of {name} must be a URL without spaces and backslashes; got {quoted(source)}. Write a space as %20"
         ]
     if parts.scheme not in SCHEMES:
         return [
-            f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {shown(source)}"
+            f"source of {name} must be a path or start with {', '.join(f'{s}://' for s in SCHEMES)}; got {quoted(source)}"
         ]
     problems = []
     if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-        problems.append(f"source of {name} must have three slashes, as file:///data; got {shown(source)}")
+        problems.append(f"source of {name} must have three slashes, as file:///data; got {quoted(source)}")
     if parts.scheme != "file" and not parts.netloc:
         problems.append(
-            f"source of {name} must name a {'host' if 'http' in parts.scheme else 'bucket'}; got {shown(source)}"
+            f"source of {name} must name a {'host' if 'http' in parts.scheme else 'bucket'}; got {quoted(source)}"
         )
     if "@" in parts.netloc:
         problems.append(
-            f"source of {name} must not carry a user or password; got {shown(redacted(source))}. Mount a secret"
+            f"source of {name} must not carry a user or password; got {quoted(redacted(source))}. Mount a secret"
         )
     if parts.fragment and not _PIN.fullmatch(parts.fragment):
         problems.append(
-            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{shown(parts.fragment)}. Write a #"
+            f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{quoted(parts.fragment)}. Write a #"
             " in a name as %23"
         )
     if parts.scheme in ("gs", "s3"):
         if "?" in source.partition("#")[0]:
-            problems.append(f"source of {name} must have no query; got {shown(source)}. Write a ? in a name as %3F")
+            problems.append(f"source of {name} must have no query; got {quoted(source)}. Write a ? in a name as %3F")
         try:
             usable = unquote(parts.path, errors="strict").isprintable()
         except UnicodeDecodeError:
             usable = False
         if not usable:
             problems.append(
-                f"source of {name} must be a percent-encoded name in UTF-8; got {shown(source)}. Correct it"
+                f"source of {name} must be a percent-encoded name in UTF-8; got {quoted(source)}. Correct it"
             )
     return problems

@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from components.text import printable
+
 log = logging.getLogger(__name__)
 
 
@@ -105,7 +107,7 @@ def one_line(error: BaseException) -> str:
         text = (
             f"{type(error).__name__}: {text.rstrip('.')}. This is a defect; run with --debug and report the traceback"
         )
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(printable(text).split())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Text from outside (class names, run names, errors) made safe and short for people to read, without changing its meaning."""
+"""Text from outside (class names, run names, errors) is made safe and short for people, without changing its meaning."""
 
 import functools
 import unicodedata
@@ -21,6 +21,23 @@ def clean(value: Any, limit: int = MAX_LENGTH) -> str:
     text = "".join(c if unicodedata.category(c)[0] != "C" or c == "\u200d" else " " for c in str(value))
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """Return text with a blank in place of each control character, so that it cannot steer a terminal or a log."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def escaped(value: object, limit: int = 120) -> str:
+    """Return any value as short printable text in which control characters are escaped, for messages about data.
+
+    Args:
+        value: Anything; bytes are read as UTF-8.
+        limit: Most characters.
+    """
+    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: limit + 1])
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def short_names(names: Sequence[str], limit: int) -> list[str]:

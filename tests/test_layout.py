@@ -63,7 +63,7 @@ def test_import_directions(path):
 
 
 STAGES = (
-    *("errors", "secret_values", "approaches", "text", "failpoints", "runtime", "dataset_name", "parameters"),
+    *("approaches", "text", "errors", "secret_values", "failpoints", "runtime", "dataset_name", "parameters"),
     *(
         "stores",
         "data",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import DataError
+from components.text import escaped
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +15,6 @@ MAX_BAD_FRACTION = 0.05
 """More than this share quarantined, without image or without row means a wrong source, not a few bad rows."""
 
 MAX_IGNORED = 1_000
-_MAX_VALUE = 120
 
 
 @dataclass
@@ -43,12 +43,12 @@ class Findings:
 
     def quarantine(self, where: str, reason: str, value: object) -> None:
         """Record something that was left out."""
-        self.quarantined.append({"where": where, "reason": reason, "value": shown(value)})
+        self.quarantined.append({"where": where, "reason": reason, "value": escaped(value)})
 
     def warn(self, text: str) -> None:
         """Record a sentence for report and log."""
-        self.warnings.append(shown(text))
-        log.warning("%s", shown(text))
+        self.warnings.append(escaped(text))
+        log.warning("%s", escaped(text))
 
     def ignore(self, source: Any, strays: Sequence[str]) -> None:
         """Record the files that no reader gets or uses, and how many systems left beside them.
@@ -58,7 +58,7 @@ class Findings:
             strays: Names of files that the dataset does not use.
         """
         reasons = {**source.refused, **dict.fromkeys(strays, "no part of the dataset")}
-        self.ignored = [{"where": shown(n), "reason": reasons[n]} for n in sorted(reasons)[:MAX_IGNORED]]
+        self.ignored = [{"where": escaped(n), "reason": reasons[n]} for n in sorted(reasons)[:MAX_IGNORED]]
         if reasons:
             self.notes["ignored_files"] = len(reasons)
         if source.num_companions:
@@ -76,16 +76,9 @@ class Findings:
         if num_bad > MAX_BAD_FRACTION * num_all:
             example = first[0] if first else ""
             if isinstance(example, dict):
-                value = "" if example["value"] == shown(example["where"]) else f": {example['value']}"
+                value = "" if example["value"] == escaped(example["where"]) else f": {example['value']}"
                 example = f"{example['where']}, {example['reason']}{value}"
             raise DataError(
                 f"{what} must be at most {MAX_BAD_FRACTION:.0%} of the source; got {num_bad:,} of {num_all:,}"
                 f"{f' (first: {example})' if example else ''}. Check that the source is the right one"
             )
-
-
-def shown(value: object) -> str:
-    """Return any value as short printable text."""
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: _MAX_VALUE + 1])
-    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 3] + "..."

@@ -8,6 +8,7 @@ from typing import Any
 
 from components.data.contract import DatasetInfo
 from components.data.findings import Findings
+from components.text import printable
 
 JSON_NAME, MARKDOWN_NAME = "ingest_report.json", "ingest_report.md"
 
@@ -128,4 +129,4 @@ def _code(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[<>]", "", "".join(c if c.isprintable() else " " for c in text))
+    return re.sub(r"[<>]", "", printable(text))

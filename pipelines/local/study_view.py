@@ -10,7 +10,7 @@ from components.search.course import Course, RunningTrial
 from components.search.samplers.choice import describe
 from components.search.tables import best_so_far
 from components.search.trial import Ledger, Trial
-from components.text import duration
+from components.text import duration, printable
 
 SILENT_SECONDS = 30.0
 """Workers beat every 15 s; one that was not heard for longer is shown as silent."""
@@ -131,11 +131,6 @@ def changes(before: Course | None, now: Course, *, epochs: bool = True) -> Itera
                 yield printable(f"{name}: {trial.worker} has not been heard for {duration(shown.silent_seconds)}")
     if now.is_finished and not (before and before.is_finished):
         yield from head(now.ledger)[1:]
-
-
-def printable(text: str) -> str:
-    """Text from a store without control characters: it must not steer the terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _left(trial: RunningTrial) -> str:

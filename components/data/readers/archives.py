@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from components.data.findings import shown
 from components.data.readers.members import Limits, Names
 from components.errors import DataError, StorageError
+from components.text import escaped
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -105,7 +105,7 @@ class _Archive:
         self._num_bytes += num_bytes
         if self._num_bytes > self._limits.total_bytes:
             raise DataError(
-                f"{self.label} must unpack to at most {self._limits.total_bytes:,} bytes; got more at {shown(name)}"
+                f"{self.label} must unpack to at most {self._limits.total_bytes:,} bytes; got more at {escaped(name)}"
             )
 
     def _check_size(self, name: str, packed: int, size: int) -> None:
@@ -165,7 +165,7 @@ class ZipMembers(_Archive):
         """
         info, where = self._infos[name], f"{self.label}: {name}"
         if name in self._ambiguous:
-            raise DataError(f"{self.label} must hold each name once; got {shown(name)} twice. Pack it again")
+            raise DataError(f"{self.label} must hold each name once; got {escaped(name)} twice. Pack it again")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(
                 f"{where} must be stored or deflated; got method {info.compress_type}. Pack the archive again"
@@ -178,7 +178,7 @@ class ZipMembers(_Archive):
                 data = member.read(info.file_size)
                 member.read(1)  # at its end the checksum is compared
         except _DAMAGE as error:
-            raise DataError(f"{where} must be whole; got {shown(error)}. The archive is damaged") from error
+            raise DataError(f"{where} must be whole; got {escaped(error)}. The archive is damaged") from error
         except OSError as error:
             if error.errno == errno.EINVAL:  # an offset that no file has
                 raise DataError(f"{where} must be whole; got an impossible place. The archive is damaged") from error
@@ -204,7 +204,7 @@ class ZipMembers(_Archive):
         except (*_DAMAGE, OSError) as error:
             raise DataError(
                 f"{self.label} must be a whole zip archive; got {os.fstat(file.fileno()).st_size:,} bytes and"
-                f" {shown(error)}. It may be cut short: fetch it again"
+                f" {escaped(error)}. It may be cut short: fetch it again"
             ) from error
         num_members = end[zipfile._ECD_ENTRIES_TOTAL] if end else len(opened.filelist)  # type: ignore[attr-defined]
         # Writers without Zip64 let the number of members wrap at 65,536, and every reader counts for itself.
@@ -318,7 +318,7 @@ class TarMembers(_Archive):
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise StorageError(f"{path} must be readable; got {error.strerror}. Check the disk") from error
             raise DataError(
-                f"{self.label} must be a whole tar archive; got {shown(error)}. It may be cut short: fetch it again"
+                f"{self.label} must be a whole tar archive; got {escaped(error)}. It may be cut short: fetch it again"
             ) from error
         except BaseException:
             self._file.close()
@@ -336,7 +336,7 @@ class TarMembers(_Archive):
         """
         (start, size), where = self._places[name], f"{self.label}: {name}"
         if name in self._ambiguous:
-            raise DataError(f"{self.label} must hold each name once; got {shown(name)} twice. Pack it again")
+            raise DataError(f"{self.label} must hold each name once; got {escaped(name)} twice. Pack it again")
         self._check_size(where, size, size)
         data = os.pread(self._file.fileno(), size, start)
         if len(data) != size:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from components.data.examples import Members, RawDataset
-from components.data.findings import Findings, shown
+from components.data.findings import Findings
 from components.data.readers.archives import SUFFIXES
 from components.data.readers.fashion_products import SIZE
 from components.data.readers.labels import Table, make_table
@@ -19,6 +19,7 @@ from components.data.readers.members import Limits, find_root
 from components.data.readers.pairing import IMAGE_SUFFIXES, ElsewhereError, ImageNames, id_order, pair, stray_files
 from components.data.readers.table import normalised, read_rows
 from components.errors import DataError
+from components.text import escaped
 
 DEFAULT_SOURCE = ""
 KAGGLE_DATASET = ""
@@ -76,7 +77,7 @@ def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:
     place = image_names.find(description.table)
     if place is None:
         raise DataError(
-            f"{DESCRIPTION}: table must be a file of the source; got {shown(description.table)}. Correct it"
+            f"{DESCRIPTION}: table must be a file of the source; got {escaped(description.table)}. Correct it"
         )
     findings = Findings()
     table, images = _parse_table(members.read(place), description, image_names, findings)
@@ -104,15 +105,15 @@ def parse_description(data: bytes) -> Description:
     try:
         values = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{DESCRIPTION} must be YAML; got {shown(error)}. Correct it") from None
+        raise DataError(f"{DESCRIPTION} must be YAML; got {escaped(error)}. Correct it") from None
     if not isinstance(values, dict):
-        raise DataError(f"{DESCRIPTION} must be a mapping such as 'label: category'; got {shown(values)}. Correct it")
+        raise DataError(f"{DESCRIPTION} must be a mapping such as 'label: category'; got {escaped(values)}. Correct it")
     keys = set(Description.__dataclass_fields__)
-    problems = [f"{shown(key)} is unknown (known: {', '.join(sorted(keys))})" for key in values if key not in keys]
+    problems = [f"{escaped(key)} is unknown (known: {', '.join(sorted(keys))})" for key in values if key not in keys]
     if "label" not in values:
         problems.append("label must name the column with the classes")
     problems += [
-        f"{key} must be text of 1 to 300 characters; got {shown(values[key])}"
+        f"{key} must be text of 1 to 300 characters; got {escaped(values[key])}"
         for key in ("table", "id", "label", "image")
         if key in values and not (isinstance(values[key], str) and 0 < len(values[key]) <= 300)
     ]
@@ -128,7 +129,7 @@ def parse_description(data: bytes) -> Description:
 def _size(value: Any, problems: list[str]) -> tuple[int, int]:
     whole = isinstance(value, list) and len(value) == 2 and all(type(v) is int and 8 <= v <= _MAX_SIDE for v in value)
     if not whole:
-        problems.append(f"size must be [height, width], each 8 to {_MAX_SIDE} pixels; got {shown(value)}")
+        problems.append(f"size must be [height, width], each 8 to {_MAX_SIDE} pixels; got {escaped(value)}")
         return SIZE
     return value[0], value[1]
 
@@ -136,7 +137,7 @@ def _size(value: Any, problems: list[str]) -> tuple[int, int]:
 def _attributes(value: Any, problems: list[str]) -> tuple[str, ...]:
     texts = isinstance(value, list) and all(isinstance(name, str) and 0 < len(name) <= 300 for name in value)
     if not texts or len(value) > _MAX_ATTRIBUTES or len(set(value)) < len(value):
-        problems.append(f"attributes must be a list of up to {_MAX_ATTRIBUTES} different columns; got {shown(value)}")
+        problems.append(f"attributes must be a list of up to {_MAX_ATTRIBUTES} different columns; got {escaped(value)}")
         return ()
     return tuple(value)
 
@@ -201,7 +202,7 @@ def _parse_table(
     ids = set(table.ids)
     missing = [(key, text) for key, text in lacking if key in ids and key not in images]
     findings.rows_without_image = sorted({key for key, _ in missing}, key=id_order)
-    first = [f"{key} names {shown(text)}" for key, text in missing[:1]]
+    first = [f"{key} names {escaped(text)}" for key, text in missing[:1]]
     findings.check_fraction("rows without image", len(findings.rows_without_image), rows.num_rows, first=first)
     return table, images
 
@@ -218,7 +219,7 @@ def _image_columns(description: Description) -> set[str]:
     fields = {field for _, field, _, _ in parsed if field is not None}
     if not plain or not fields or any(re.search(r"[.\[\]]", field) or not field for field in fields):
         raise DataError(
-            f"{DESCRIPTION}: image must be a column or a template such as images/{{id}}.jpg; got {shown(description.image)}."
+            f"{DESCRIPTION}: image must be a column or a template such as images/{{id}}.jpg; got {escaped(description.image)}."
             " Correct it"
         )
     return fields - {"id"}

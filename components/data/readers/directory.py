@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from components.data.findings import shown
 from components.data.readers.members import Limits, Names
 from components.errors import DataError, StorageError
+from components.text import escaped
 
 
 class FileMembers:
@@ -81,14 +81,14 @@ class FileMembers:
         """
         path, limit = Path(self.path or "", self._files[name]), self._limits.member_bytes
         if not path.is_file():  # a FIFO would block for ever
-            raise DataError(f"{shown(name)} must be a plain file; got a link to nothing, a device or a pipe")
+            raise DataError(f"{escaped(name)} must be a plain file; got a link to nothing, a device or a pipe")
         try:
             with path.open("rb") as file:
                 data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         except OSError as error:
             raise StorageError(f"{path} must be readable; got {error.strerror}. Check its permissions") from error
         if len(data) > limit:
-            raise DataError(f"{shown(name)} must have at most {limit:,} bytes; got more")
+            raise DataError(f"{escaped(name)} must have at most {limit:,} bytes; got more")
         digest = hashlib.sha256(data)
         if self._known.get(name, digest.hexdigest()) != digest.hexdigest():
             raise DataError(

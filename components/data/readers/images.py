@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from components.data.findings import shown
+from components.text import escaped
 
 Image.init()
 FORMATS = tuple({"JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF"} & set(Image.OPEN))
@@ -112,7 +112,7 @@ def _decode_any(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, tuple[s
         raise
     except UnidentifiedImageError:
         problem = "damaged at its beginning" if data[:3] == b"\xff\xd8\xff" else "no image of a kind that is read"
-        raise UndecodableError(f"{problem}; it begins with {shown(data[:12])}") from None
+        raise UndecodableError(f"{problem}; it begins with {escaped(data[:12])}") from None
     except Exception as error:  # a decoder may raise anything on hostile bytes
         raise UndecodableError(f"damaged ({error})") from error
     if (image.height, image.width) != size:

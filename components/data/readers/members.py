@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from components.data.examples import Members
-from components.data.findings import shown
 from components.errors import DataError
+from components.text import escaped
 
 _COMPANIONS = {".ds_store", "thumbs.db", "desktop.ini"}
 _UNSAFE = re.compile(r"(?:^|/)\.\.(?:/|$)|^/|^[A-Za-z]:|[\x00-\x1f]")
@@ -84,7 +84,7 @@ def find_root(names: Iterable[str], wanted: str) -> str | None:
     roots = sorted(name.removesuffix(wanted) for name in candidates if name.count("/") == depth)
     if len(roots) > 1:
         raise DataError(
-            f"the source must hold {wanted} once; got it in {shown(roots[0])} and {shown(roots[1])}. Point at one of them"
+            f"the source must hold {wanted} once; got it in {escaped(roots[0])} and {escaped(roots[1])}. Point at one of them"
         )
     return roots[0] if roots else None
 

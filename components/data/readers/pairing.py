@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from components.data.examples import Members, RawDataset
-from components.data.findings import Findings, shown
+from components.data.findings import Findings
 from components.data.readers.labels import Table
 from components.data.readers.packing import decode_members
 from components.data.readers.subset import stratified_subset
 from components.errors import DataError
+from components.text import escaped
 
 MAX_ATTRIBUTE_VALUES = 1000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -122,7 +123,7 @@ def pair(
         for name, (_, values) in attributes.items():
             if len(values) > MAX_ATTRIBUTE_VALUES:
                 raise DataError(
-                    f"attribute {shown(name)} must have at most {MAX_ATTRIBUTE_VALUES:,} values; got {len(values):,}. "
+                    f"attribute {escaped(name)} must have at most {MAX_ATTRIBUTE_VALUES:,} values; got {len(values):,}. "
                     "Name a column of kinds rather than of names"
                 )
     except BaseException:

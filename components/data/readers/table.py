@@ -14,8 +14,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from components.data.findings import Findings, shown
+from components.data.findings import Findings
 from components.errors import ConfigurationError, DataError
+from components.text import escaped
 
 MAX_RECORD_LENGTH = 131_072
 """Characters of a row at most: Python's csv module takes no longer field."""
@@ -254,7 +255,7 @@ def _picked(header: Sequence[str], columns: Sequence[str], name: str) -> list[in
     """Return the columns' places; raise `DataError` where one is missing or there twice."""
     if missing := sorted({*columns} - {*header}):
         raise DataError(
-            f"{name} must have the columns {', '.join(missing)}; got {shown(','.join(header))}. Correct the table or its"
+            f"{name} must have the columns {', '.join(missing)}; got {escaped(','.join(header))}. Correct the table or its"
             " description"
         )
     if repeated := sorted({c for c in columns if header.count(c) > 1}):
@@ -308,10 +309,10 @@ def _other_format(data: bytes, name: str, kind: str) -> pd.DataFrame:
         frame = read(io.BytesIO(data))
     except ImportError as error:
         raise ConfigurationError(
-            f"{name} must be read with a package that is not installed; got {shown(error)} Install it, or give a csv file"
+            f"{name} must be read with a package that is not installed; got {escaped(error)} Install it, or give a csv file"
         ) from None
     except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise DataError(f"{name} must be a readable {kind} file; got {shown(error)}. Correct it") from error
+        raise DataError(f"{name} must be a readable {kind} file; got {escaped(error)}. Correct it") from error
     frame.columns = [normalised(str(column)) for column in frame.columns]
     first = 2 if kind == "excel" else 1
     return frame.set_axis(range(first, first + len(frame)))

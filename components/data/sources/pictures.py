@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from components.data.examples import Members
-from components.data.findings import shown
 from components.data.readers.archives import is_archive, open_archive
 from components.data.readers.directory import FileMembers
 from components.data.readers.idx import gunzip, parse_idx
 from components.data.readers.pairing import IMAGE_SUFFIXES
 from components.errors import DataError, FashionTuningError
+from components.text import escaped
 
 _IDX = re.compile(r".*-images-idx3-ubyte(\.gz)?")
 
@@ -77,7 +77,7 @@ class Pictures:
         except FashionTuningError as error:
             return _failing(label, error)
         except (OSError, ValueError) as error:
-            return _failing(label, DataError(f"{shown(label)} must be readable; got {error}. Check the path"))
+            return _failing(label, DataError(f"{escaped(label)} must be readable; got {error}. Check the path"))
         single = FileMembers({label: path})
         return _Part([label], lambda _: single.read(label))
 
@@ -87,12 +87,12 @@ class Pictures:
         refused = sorted(name for name in members.refused if name.lower().endswith(IMAGE_SUFFIXES))
         self.num_ignored += len(members.names) - len(names)
         if not names and not refused:
-            return _failing(label, DataError(f"{shown(label)} must hold images; got none. Check the path"))
+            return _failing(label, DataError(f"{escaped(label)} must hold images; got none. Check the path"))
 
         def read(number: int) -> bytes:
             if number >= len(names):
                 reason = members.refused[refused[number - len(names)]]
-                raise DataError(f"{shown(refused[number - len(names)])} is not read: {reason}")
+                raise DataError(f"{escaped(refused[number - len(names)])} is not read: {reason}")
             data = members.read(names[number])
             if isinstance(members, FileMembers):
                 members.digests.clear()  # nobody asks for them, and there may be millions
@@ -148,7 +148,7 @@ def _failing(label: str, error: FashionTuningError) -> _Part:
 def _array(label: str, images: np.ndarray) -> _Part:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(
-            f"{shown(label)} must be uint8 (N, H, W, C); got {images.dtype} {images.shape}. Check that it holds images"
+            f"{escaped(label)} must be uint8 (N, H, W, C); got {images.dtype} {images.shape}. Check that it holds images"
         )
     images = images[..., None] if images.ndim == 3 else images
     return _Part(_Numbers(label, len(images)), lambda number: np.array(images[number]))

@@ -1,7 +1,7 @@
 """Whether a source can be there, before anything is fetched."""
 
 from components.data.sources.kaggle import find_credentials
-from components.dataset_name import FASHION_PRODUCTS, KAGGLE, local_path, shown
+from components.dataset_name import FASHION_PRODUCTS, KAGGLE, local_path, quoted
 from components.errors import ParameterError
 
 
@@ -22,4 +22,4 @@ def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> N
             return
         find_credentials()
     elif source and (path := local_path(source)) is not None and not path.exists():
-        raise ParameterError(f"source of {name} must exist; got {shown(str(path))}. Check the path")
+        raise ParameterError(f"source of {name} must exist; got {quoted(str(path))}. Check the path")

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from components.data.digests import digest_file
 from components.data.examples import Members
-from components.data.findings import shown
 from components.data.parallel import in_order
 from components.data.readers import fashion_mnist
 from components.data.readers.archives import is_archive, open_archive
@@ -33,6 +32,7 @@ from components.errors import (
     StorageError,
     UnavailableError,
 )
+from components.text import escaped
 
 log = logging.getLogger(__name__)
 
@@ -128,12 +128,12 @@ def _open_cached(cached: dict[str, Cached], source: str, reader: ModuleType) -> 
 def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened:
     """Open a directory or an archive on this machine."""
     if not path.exists():
-        raise ParameterError(f"source of {name} must exist; got {shown(str(path))}. Check the path")
+        raise ParameterError(f"source of {name} must exist; got {escaped(str(path))}. Check the path")
     try:
         if path.is_dir():
             return _open_directory(name, path, source, reader)
         if not path.is_file():
-            raise ParameterError(f"source of {name} must be a directory or a file; got {shown(str(path))}")
+            raise ParameterError(f"source of {name} must be a directory or a file; got {escaped(str(path))}")
         digest = digest_file(path)
     except PermissionError as error:
         raise PermissionDeniedError(
@@ -163,7 +163,7 @@ def _open_directory(name: str, path: Path, source: str, reader: ModuleType) -> O
         return Opened(_joined(files, archives, reader), redacted(source), digests)
     if not any(re.fullmatch(reader.PATTERN, file) for file in files.names if file not in archives):
         raise ParameterError(
-            f"source of {name} must hold its files; got {shown(str(path))} without them. Check the path"
+            f"source of {name} must hold its files; got {escaped(str(path))} without them. Check the path"
         )
     return Opened(files, redacted(source), {})
 
@@ -208,7 +208,7 @@ def _remotes(name: str, source: str, reader: ModuleType) -> list[Remote]:
         f for f in files if f.name == SUMS or re.fullmatch(reader.PATTERN, f.name) or is_archive(f.name)
     ]
     if not wanted:
-        raise ParameterError(f"source {uri} must hold the files of {name}; got {shown(files[0].name)} and others")
+        raise ParameterError(f"source {uri} must hold the files of {name}; got {escaped(files[0].name)} and others")
     return wanted
 
 
