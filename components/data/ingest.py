@@ -72,7 +72,7 @@ def ingest(
         raw = reader.read(opened.members, scratch=train_dir, limit=settings.limit)
         checksums = raw.checksums or opened.checksums
     with closing(raw):
-        info = _written(name, raw, settings, opened.shown, checksums, history, train_dir, test_dir, report_dir)
+        info = _written(name, raw, settings, opened.label, checksums, history, train_dir, test_dir, report_dir)
     seconds = time.monotonic() - started
     log.info("%s: %s images in %.1f s, %.0f a second", name, f"{len(raw.labels):,}", seconds, len(raw.labels) / seconds)
     return info

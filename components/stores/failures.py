@@ -113,11 +113,11 @@ class Rule:
             return False
         return status in self.statuses if self.statuses else bool(self.codes and status)
 
-    def shown(self) -> str:
+    def describe(self) -> str:
         """Return the rule as a cell of the table."""
         signs = [self.sign] if self.sign else []
         if self.statuses or self.codes:
-            statuses = _shown_statuses(self.statuses)
+            statuses = _status_ranges(self.statuses)
             codes = " or ".join(f"`{code}`" for code in self.codes)
             signs.append(" with ".join(part for part in (statuses, codes) if part))
         return ", ".join(signs) + (f" when {' or '.join(self.actions)}" if self.actions else "")
@@ -161,7 +161,7 @@ def is_header(error: BaseException) -> bool:
     )
 
 
-def _shown_statuses(statuses: Collection[int]) -> str:
+def _status_ranges(statuses: Collection[int]) -> str:
     if isinstance(statuses, range) and statuses.start < 100:
         return "any other status"
     full = [hundred for hundred in range(100, 600, 100) if all(s in statuses for s in range(hundred, hundred + 100))]

@@ -22,7 +22,7 @@ def rows() -> list[str]:
 
 
 def _signs(rules, failure: Failure) -> str:
-    return "; ".join(shown for rule in rules if rule.failure is failure and (shown := rule.shown())) or "-"
+    return "; ".join(text for rule in rules if rule.failure is failure and (text := rule.describe())) or "-"
 
 
 if __name__ == "__main__":

@@ -118,10 +118,10 @@ class RawCache:
                 said = remote.fetch(partial, cached[1] if cached else "")
                 if said is None:
                     if not cached:
-                        raise DataError(f"{remote.shown} must be sent in full; got 'not modified'. Check the server")
+                        raise DataError(f"{remote.label} must be sent in full; got 'not modified'. Check the server")
                     log.info("%s is unchanged, taken from the cache", remote.name)
                     return cached[0]
-                digest = check(partial, remote.expected.joined(said), remote.shown)
+                digest = check(partial, remote.expected.joined(said), remote.label)
             except DataError:
                 partial.discard()
                 if attempt + 1 == _FETCHES:
@@ -139,7 +139,7 @@ class RawCache:
         num_bytes = partial.size
         partial.path.replace(path)
         partial.discard()
-        entry = {"sha256": digest, "bytes": num_bytes, "validator": validator, "source": remote.shown}
+        entry = {"sha256": digest, "bytes": num_bytes, "validator": validator, "source": remote.label}
         text = json.dumps(entry, indent=1, sort_keys=True) + "\n"
         _write_atomically(self.directory / "index" / f"{key}.json", text)
         log.info("%s fetched: %s bytes, SHA-256 %s", remote.name, f"{num_bytes:,}", digest)

@@ -58,7 +58,7 @@ class HttpFile:
 
     def __post_init__(self) -> None:
         self.key = self.url
-        self.shown = redacted(self.url)
+        self.label = redacted(self.url)
         self.name = self.name or urlsplit(self.url).path.rpartition("/")[2]
 
     @property
@@ -89,7 +89,7 @@ class HttpFile:
                     tries += 1
                     if tries >= patience.tries:
                         raise UnavailableError(
-                            f"{self.shown} must answer; got {error} in {tries} tries. Try again later"
+                            f"{self.label} must answer; got {error} in {tries} tries. Try again later"
                         ) from error
                     seconds = max(error.pause_seconds, random.uniform(pause / 2, pause))  # noqa: S311 - spreads tries
                     log.warning("%s: %s, next try in %.1f s", self.name, error, seconds)
@@ -109,14 +109,14 @@ class HttpFile:
                 return self._receive(response, partial, start, known_validator)
         except requests.exceptions.SSLError as error:
             raise ConfigurationError(
-                f"{self.shown} must have a certificate that this machine trusts; got {_cause(error)}"
+                f"{self.label} must have a certificate that this machine trusts; got {_cause(error)}"
             ) from None
         except requests.exceptions.TooManyRedirects:
             raise DataError(
-                f"{self.shown} must redirect at most {_MAX_REDIRECTS} times; got more. Check the URL"
+                f"{self.label} must redirect at most {_MAX_REDIRECTS} times; got more. Check the URL"
             ) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError):
-            raise ParameterError(f"source must be a valid URL; got {self.shown}") from None
+            raise ParameterError(f"source must be a valid URL; got {self.label}") from None
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _PassingError(_cause(error)) from error
 
@@ -125,7 +125,7 @@ class HttpFile:
     ) -> Expected | None:
         steps = [r.url for r in (*response.history, response)]
         if any(a.startswith("https:") and b.startswith("http:") for a, b in pairwise(steps)):
-            raise DataError(f"{self.shown} must stay on https; got a redirect to http. Check the URL")
+            raise DataError(f"{self.label} must stay on https; got a redirect to http. Check the URL")
         status = response.status_code
         if status == 304:
             return None
@@ -147,10 +147,10 @@ class HttpFile:
             partial.begin(validator)
             start, num_bytes = 0, said.num_bytes
         else:
-            raise DataError(f"{self.shown} must answer with the file; got HTTP {status}. Check the URL")
+            raise DataError(f"{self.label} must answer with the file; got HTTP {status}. Check the URL")
         if (num_bytes or 0) > MAX_BYTES:
             partial.discard()
-            raise DataError(f"{self.shown} must have at most {MAX_BYTES:,} bytes; got {num_bytes:,}")
+            raise DataError(f"{self.label} must have at most {MAX_BYTES:,} bytes; got {num_bytes:,}")
         self._write(response, partial, start, num_bytes)
         return Expected(num_bytes=num_bytes, digests=said.digests)
 
@@ -163,7 +163,7 @@ class HttpFile:
                 size += len(chunk)
                 if size > MAX_BYTES:
                     partial.discard()
-                    raise DataError(f"{self.shown} must have at most {MAX_BYTES:,} bytes; got more")
+                    raise DataError(f"{self.label} must have at most {MAX_BYTES:,} bytes; got more")
                 file.write(chunk)
                 progress.add(len(chunk))
         if num_bytes is not None and size < num_bytes:
@@ -177,11 +177,11 @@ class HttpFile:
             wait = response.headers.get("Retry-After", "")
             raise _PassingError(f"HTTP {status}", min(float(wait), 60.0) if wait.isdecimal() else 0.0)
         if status in (401, 403, 407):
-            raise PermissionDeniedError(f"{self.shown} must be readable; got HTTP {status}. Ask its owner for access")
+            raise PermissionDeniedError(f"{self.label} must be readable; got HTTP {status}. Ask its owner for access")
         if status in (404, 410):
-            raise self.missing or ParameterError(f"source {self.shown} must exist; got HTTP {status}. Check the URL")
+            raise self.missing or ParameterError(f"source {self.label} must exist; got HTTP {status}. Check the URL")
         if status >= 400:
-            raise UnavailableError(f"{self.shown} must answer with the file; got HTTP {status}. Try again later")
+            raise UnavailableError(f"{self.label} must answer with the file; got HTTP {status}. Try again later")
 
 
 def _validator(response: requests.Response) -> str:

@@ -29,7 +29,7 @@ class BucketFile:
     is_pinned: bool = False  # its digests are those of the moment
 
     def __post_init__(self) -> None:
-        self.key = self.shown = f"{self.store.uri}/{self.object_name}"
+        self.key = self.label = f"{self.store.uri}/{self.object_name}"
 
     def fetch(self, kept: Partial, known_validator: str) -> Expected | None:
         """Bring all bytes into `kept`; see `transfer.Remote`."""
@@ -37,7 +37,7 @@ class BucketFile:
             return None
         expected, num_bytes = self.expected, self.expected.num_bytes or 0
         if num_bytes > MAX_BYTES:
-            raise DataError(f"{self.shown} must have at most {MAX_BYTES:,} bytes; got {num_bytes:,}")
+            raise DataError(f"{self.label} must have at most {MAX_BYTES:,} bytes; got {num_bytes:,}")
         if kept.validator != self.version or kept.size > num_bytes:
             kept.begin(self.version)
         if not expected.digests:  # a listing tells less than the object does
@@ -49,7 +49,7 @@ class BucketFile:
                 data = self._range(start, end)
                 if not expected.digests and data != self._range(start, end):
                     raise DataError(
-                        f"{self.shown} has no digest and must arrive twice the same; got two contents. Run again"
+                        f"{self.label} has no digest and must arrive twice the same; got two contents. Run again"
                     )
                 file.write(data)
                 progress.add(end - start)

@@ -51,12 +51,12 @@ class Opened:
 
     Attributes:
         members: What a reader reads.
-        shown: The source as reports name it, without credentials.
+        label: The source as reports name it, without credentials.
         digests: SHA-256 of the archives and fetched files it is made of, as hex digits.
     """
 
     members: Members
-    shown: str
+    label: str
     digests: dict[str, str]
 
     @property

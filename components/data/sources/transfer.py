@@ -103,7 +103,7 @@ class Remote(Protocol):
     Attributes:
         name: File name.
         key: Identifies the place, for the cache's index; never shown.
-        shown: The place as reports name it.
+        label: The place as reports name it.
         expected: What is known beforehand.
         is_pinned: Whether a digest is fixed in the program or by the user, so that a cached copy needs no question whether it is still current.
     """
@@ -115,7 +115,7 @@ class Remote(Protocol):
     def key(self) -> str: ...  # noqa: D102
 
     @property
-    def shown(self) -> str: ...  # noqa: D102
+    def label(self) -> str: ...  # noqa: D102
 
     @property
     def expected(self) -> Expected: ...  # noqa: D102
