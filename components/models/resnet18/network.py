@@ -1,6 +1,8 @@
 """The ResNet18 network from raw pixels to probabilities, what training does to the pixels, and its ImageNet weights."""
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -70,6 +72,21 @@ class Classifier(nn.Module):
         if self.resolution is None:
             return pixels
         return functional.interpolate(pixels, size=self.resolution, mode="bilinear")
+
+    @contextlib.contextmanager
+    def steps_counted_once(self, num_steps: int) -> Iterator[None]:
+        """Let the normalisation layers not count the steps of the block one by one: that is 20 more launches a step.
+
+        Args:
+            num_steps: What their counters, which nothing reads, grow by in the end.
+        """
+        layers = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        counted = [(layer, layer.num_batches_tracked) for layer in layers if layer.num_batches_tracked is not None]
+        for layer, _ in counted:
+            layer.num_batches_tracked = None
+        yield
+        for layer, num_before in counted:
+            layer.num_batches_tracked = num_before + num_steps
 
     def get_extra_state(self) -> torch.Tensor:
         """Keep the resolution with the weights: others than it was learnt with spoil batch normalisation's statistics."""

@@ -226,7 +226,6 @@ class _Training:
         batches = self._sampler.epoch(epoch, kept)
         low = self._epochs * float(self._hyperparameters["low_resolution_fraction"])
         self._model.resolution = reduced_resolution(self._trainer._image_shape) if epoch <= low else None
-        smoothing = float(self._hyperparameters["label_smoothing"])
         num_steps = len(batches)
         self._model.train()
         # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
@@ -235,32 +234,45 @@ class _Training:
         losses = torch.empty_like(weights)
         num_averaged = 0
         images_of = self._trainer._images.batches(order)
-        for step, (numbers, images) in enumerate(zip(order, images_of, strict=True)):
-            # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
-            factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._peak_rate * factor
-            pixels = self._model.normalise(images)
-            pixels = augment(pixels, str(self._hyperparameters["augmentation"]))
-            with self._autocast():
-                logits = self._model.network(self._model.resize(pixels))
-            logits, labels = logits.float(), self._trainer._labels[numbers]
-            loss = functional.cross_entropy(
-                logits[:, : self._trainer._num_classes], labels, label_smoothing=smoothing, reduction="none"
-            )
-            total = loss if self._attributes is None else loss + self._attributes.loss(logits, numbers, smoothing)
-            self._optimizer.zero_grad(set_to_none=True)
-            self._scaler.scale((total * weights[step]).mean()).backward()
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            losses[step] = loss.detach()
-            if (num_steps - step) % AVERAGE_EVERY == 1:
-                num_averaged += 1
-                torch._foreach_lerp_(self._means, self._live, 1 / num_averaged)
+        with self._model.steps_counted_once(num_steps):
+            for step, (numbers, images) in enumerate(zip(order, images_of, strict=True)):
+                # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
+                factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self._peak_rate * factor
+                losses[step] = self._step(images, numbers, weights[step])
+                if (num_steps - step) % AVERAGE_EVERY == 1:
+                    num_averaged += 1
+                    torch._foreach_lerp_(self._means, self._live, 1 / num_averaged)
         # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
         seen = losses.cpu().numpy()
         self._pruning.losses[batches] = seen
         return float(np.average(seen, weights=factors[batches]))
+
+    def _step(self, images: torch.Tensor, numbers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Take one step and return each example's loss (n,) float32; all tensors it reads and writes are on the device.
+
+        This is what a CUDA graph would hold; docs/benchmarks.md says what is missing. Every step runs eagerly today.
+
+        Args:
+            images: (n, H, W, C) uint8.
+            numbers: (n,) int64, the examples.
+            weights: (n,) float32, the factor of each loss.
+        """
+        smoothing = float(self._hyperparameters["label_smoothing"])
+        pixels = augment(self._model.normalise(images), str(self._hyperparameters["augmentation"]))
+        with self._autocast():
+            logits = self._model.network(self._model.resize(pixels))
+        logits, labels = logits.float(), self._trainer._labels[numbers]
+        loss = functional.cross_entropy(
+            logits[:, : self._trainer._num_classes], labels, label_smoothing=smoothing, reduction="none"
+        )
+        total = loss if self._attributes is None else loss + self._attributes.loss(logits, numbers, smoothing)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale((total * weights).mean()).backward()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

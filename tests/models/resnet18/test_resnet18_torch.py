@@ -184,6 +184,18 @@ def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
         assert torch.equal(last, now)
 
 
+def test_normalisation_counts_its_steps_as_torch_does(trainer):
+    """A checkpoint holds the number of steps, though no step counts itself."""
+    states = []
+    trainer.fit(DESCRIBED | {"batch_size": 8}, epochs=2, seed=0, on_epoch=lambda _e, _s, s: states.append(s()) or True)
+    counters = [
+        [v for name, v in state.items() if name.startswith("model/") and "num_batches" in name] for state in states
+    ]
+
+    assert [3] * 20 == counters[0]
+    assert [6] * 20 == counters[1]
+
+
 def test_divergence_ends_the_trial_within_an_epoch(trainer):
     """NaN or infinity is an error of the trial; the trainer goes on."""
     with pytest.raises(TrialDivergedError):
