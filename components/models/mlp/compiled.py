@@ -21,6 +21,9 @@ from components.models.space import Value
 HOST_STEPS = 64
 """Steps whose images travel to the device together where not all of them fit."""
 
+HOST_BYTES = 2**28
+"""Size of what travels to a GPU together at most: two such parts, and what they are cast from, are there at a time."""
+
 PRODUCT_STEP = 64
 """Widths that a bfloat16 product is padded to: TensorFlow keeps 1,024 of them, 0.3 MB for each combination of widths."""
 
@@ -46,7 +49,7 @@ class Examples:
         if self._images is not None:
             yield self._images, self._labels, tf.constant(numbers, tf.int64)
             return
-        parts = np.array_split(numbers, -(-len(numbers) // HOST_STEPS))
+        parts = np.array_split(numbers, -(-len(numbers) // self._steps_together(numbers.shape[1])))
         with ThreadPoolExecutor(1) as reader:
             # While the device trains on one chunk, the next one is read.
             coming = reader.submit(self._source.__getitem__, parts[0].reshape(-1))
@@ -56,6 +59,12 @@ class Examples:
                     coming = reader.submit(self._source.__getitem__, following.reshape(-1))
                 positions = np.arange(part.size, dtype=np.int64).reshape(part.shape)
                 yield pixels, tf.gather(self._labels, part.reshape(-1)), tf.constant(positions)
+
+    def _steps_together(self, batch_size: int) -> int:
+        if self.dtype is tf.uint8:
+            return HOST_STEPS
+        step_bytes = 2 * batch_size * self._source[:1].nbytes
+        return max(1, min(HOST_STEPS, HOST_BYTES // step_bytes))
 
     def sample(self, numbers: np.ndarray) -> np.ndarray:
         """Return up to 64 of the numbered images (n, H, W, C) uint8."""

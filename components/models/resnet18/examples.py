@@ -10,6 +10,9 @@ from torch.nn import functional
 from components.data.contract import TrainData
 from components.models.hardware import fits_on_gpu
 
+PART = 4096
+"""Images that go to a GPU together."""
+
 
 class Attributes:
     """What else is known of the examples: the last layer learns to tell it in outputs of their own behind the K classes.
@@ -52,7 +55,7 @@ class Images:
         on_gpu = device.type == "cuda"
         # A mapped file stays on disk where the device is the CPU.
         fits = fits_on_gpu(images.nbytes, torch.cuda.mem_get_info()[0]) if on_gpu else not isinstance(images, np.memmap)
-        self._tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device) if fits else None
+        self._tensor = _on_device(images, device) if fits else None
 
     def batches(self, order: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield the images (n, H, W, C) uint8 of each batch of example numbers (n,) int64, on the device.
@@ -87,3 +90,13 @@ class Images:
                 if step + 1 < len(parts):
                     coming = reader.submit(read, step + 1)
                 yield images
+
+
+def _on_device(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    if device.type == "cpu":
+        return torch.from_numpy(np.ascontiguousarray(images))
+    tensor = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    # In parts, because the host may have no room for all pages of a mapped file.
+    for start in range(0, len(images), PART):
+        tensor[start : start + PART] = torch.from_numpy(np.array(images[start : start + PART]))
+    return tensor
