@@ -12,7 +12,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test stress lint compile bench images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
+.PHONY: help setup lock run test stress test-gpu lint compile bench images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ stress: setup ## Pass the tests that are too long for `make test`
 	$(PYTEST) --framework=base --slow
 	$(PYTEST) --framework=keras --slow
 	$(PYTEST) --framework=torch --slow
+	$(PY) -m tests.gpu || test $$? -eq 78
+
+test-gpu: setup ## Check on this machine's GPU what is promised of one, then measure it; 78 where there is none
+	$(PY) -m tests.gpu
 
 lint: setup ## Check style, types and common mistakes
 	$(VENV)/bin/ruff check -q .

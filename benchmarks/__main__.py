@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.harness import Row, describe_machine, table
 
-GROUPS = ("data", "mlp", "resnet18", "suggestions", "commands", "pipeline", "sizes")
+GROUPS = ("data", "mlp", "resnet18", "workers", "suggestions", "commands", "pipeline", "sizes")
 """Modules of this package with a function `measure(options) -> list[Row]`."""
 
 

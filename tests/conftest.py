@@ -17,13 +17,21 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--framework` and `--slow`."""
+    """Add `--framework`, `--slow` and `--gpu`."""
     parser.addoption("--framework", choices=("base", "keras", "torch"), default="base", help="which test files to run")
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, and only those")
+    parser.addoption(
+        "--gpu", action="store_true", help="use this machine's GPU; what needs none or is slow runs as well"
+    )
 
 
-def pytest_configure() -> None:
-    """Hear SIGINT even where the tests were started in the background, whose shell has it ignored: children inherit that."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep tests off a GPU that they were not asked to use: bit for bit is a promise of CPUs.
+
+    Hear SIGINT even where the tests were started in the background, whose shell has it ignored: children inherit that.
+    """
+    if not config.getoption("gpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -38,8 +46,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what was not asked for, with the reason."""
+    on_gpu = config.getoption("gpu")
     for item in items:
-        if ("slow" in item.keywords) != config.getoption("slow"):
+        if item.get_closest_marker("gpu") and not on_gpu:
+            item.add_marker(pytest.mark.skip(reason="tests marked gpu run with --gpu, on a machine that has one"))
+        if not on_gpu and ("slow" in item.keywords) != config.getoption("slow"):
             item.add_marker(pytest.mark.skip(reason="slow tests run with --slow, the others without"))
         if "real" in item.keywords and not REAL_DATA.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"{REAL_DATA} is absent"))
@@ -51,6 +62,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if len(loaded) == 2:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         print("TensorFlow and torch were loaded into one process", file=sys.stderr)  # noqa: T201
+
+
+@pytest.fixture(scope="session")
+def on_gpu(pytestconfig: pytest.Config) -> bool:
+    """Whether the tests were asked to use this machine's GPU; where it is not found, those marked gpu fail."""
+    return bool(pytestconfig.getoption("gpu"))
 
 
 @pytest.fixture(scope="session")
