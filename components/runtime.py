@@ -48,7 +48,7 @@ def _announce(event: str, name: str, **values: Any) -> None:
 
 
 def _leave_last_word(line: str) -> None:
-    """Tell Kubernetes why the container ended; manifests/kubeflow-pipelines/retry-policy.yaml decides by the code."""
+    """Tell Kubernetes why the container ended; manifests/kubeflow-pipelines/workflow-defaults.yaml decides by the code."""
     if TERMINATION_LOG.exists():
         with suppress(OSError):
             TERMINATION_LOG.write_text(line[:2000], encoding="utf-8")

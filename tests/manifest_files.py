@@ -37,6 +37,7 @@ def resources() -> list[dict]:
         (folder / patch["path"]).resolve()
         for folder, content in kustomizations().items()
         for patch in content.get("patches", [])
+        if "path" in patch
     }
     found = []
     for path in sorted(MANIFESTS.rglob("*.yaml")):

@@ -15,11 +15,11 @@ from tests.pipelines.policy import policy_problems
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"), *ROOT.glob("images/*.py")])
-OUR_CLUSTER_KINDS = {"Namespace", "ResourceFlavor", "ClusterQueue"}
+OUR_CLUSTER_KINDS = {"Namespace", "PriorityClass", "ResourceFlavor", "ClusterQueue"}
 CLUSTER_KINDS = {
     *OUR_CLUSTER_KINDS,
     *("ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "PersistentVolume", "StorageClass"),
-    *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "PriorityClass", "APIService"),
+    *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "APIService"),
 }
 FORBIDDEN_CALLS = {
     "pickle.load": "loading a pickle runs code",
@@ -73,8 +73,9 @@ def test_rbac_has_no_wildcards_and_lists_no_secrets(everything):
 
 
 def test_nothing_is_granted_beyond_the_namespace(everything):
-    """No cluster role, binding, webhook or definition of ours; only the namespace and Kueue's own kinds have no namespace."""
+    """No cluster role, binding, webhook or definition of ours; a priority, which grants nothing, is nobody's default."""
     assert {d["kind"] for d in everything} & CLUSTER_KINDS <= OUR_CLUSTER_KINDS
+    assert not [d for d in everything if d["kind"] == "PriorityClass" and d.get("globalDefault")]
     assert {"Role"} == {d["roleRef"]["kind"] for d in everything if d["kind"] == "RoleBinding"}
 
 

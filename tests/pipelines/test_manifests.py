@@ -82,7 +82,7 @@ def test_everything_lands_in_one_namespace(overlay, workspace):
     """Every namespaced resource of an overlay is in the namespace that it makes."""
     documents = rendered(overlay, workspace)
     namespaces = [d["metadata"]["name"] for d in documents if d["kind"] == "Namespace"]
-    without = {"Namespace", "ResourceFlavor", "ClusterQueue"}
+    without = {"Namespace", "PriorityClass", "ResourceFlavor", "ClusterQueue"}
 
     assert namespaces == sorted({d["metadata"].get("namespace", "") for d in documents if d["kind"] not in without})
 
