@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,16 +24,18 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from kfp import compiler, dsl
 
 from components.notification.workflow import Workflow
 from components.stores import Store, open_store
 from pipelines.commands.submit import start_run
-from pipelines.images import ROOT
+from pipelines.images import ROOT, image_name
 from pipelines.kubeflow.connection import Connection, connect
 from pipelines.kubeflow.package import make_package
 from pipelines.kubeflow.publish import find_experiment, publish
 from pipelines.kubeflow.states import FINISHED, is_cancelled
 from pipelines.kubeflow.workflow import WorkflowReader
+from pipelines.placement import apply_profile
 from pipelines.presets import default_parameters, run_parameters
 from pipelines.profile import PROFILES_DIR, ClusterProfile, load_profile
 
@@ -44,6 +47,25 @@ SMALL = ("search_trials=2", "search_epochs=1", "train_replicates=1", "data_limit
 SCHEDULE = "fashion-tuning-e2e"
 SOON = 60.0
 """Seconds within which a run with wrong parameters has ended."""
+AWAY = 120
+"""Seconds for which the store is away."""
+FINAL, PASSING = (64, 65, 77, 78), (69, 70, 74, 75, 137, 143)
+"""Exit codes of a step that is not repeated, and of one that is: what happens to it may pass."""
+END = """
+import os, sys
+os.environ["_KFP_RUNTIME"] = "true"
+from components import errors
+from components.runtime import step
+code = int(sys.argv[1])
+kinds = {kind.exit_code: kind for kind in [errors.FashionTuningError, *errors.FashionTuningError.__subclasses__()]}
+with step(f"exit {code}"):
+    if code == 137:
+        memory = [bytearray(b"x" * 2**24) for _ in range(2**10)]
+    if code == 143:
+        os.kill(os.getpid(), 15)
+    raise kinds[code](f"the step must end with {code}; it does. Nothing to do")
+"""
+"""A step that ends as ours do; with 137 it takes more memory than it may."""
 
 
 def kubectl(*arguments: str) -> str:
@@ -82,10 +104,10 @@ class Cluster:
         """`submit` of a small run."""
         return pipelines("submit", *self.options(settings), *arguments)
 
-    def options(self, settings: tuple[str, ...]) -> list[str]:
+    def options(self, settings: tuple[str, ...], file: Path | None = None) -> list[str]:
         """Profile, preset, data sets and parameters of a small run."""
         sets = [flag for setting in (*SMALL, *settings) for flag in ("--set", setting)]
-        return ["--cluster", str(self.file), "--preset", "quickstart", "--dataset", self.datasets[0], *sets]
+        return ["--cluster", str(file or self.file), "--preset", "quickstart", "--dataset", self.datasets[0], *sets]
 
     def get(self, run_id: str) -> Any:
         """The run, as the API shows it."""
@@ -113,6 +135,17 @@ class Cluster:
             "status.phase=Running",
         )
         return [name for name in kubectl(*arguments, "-o", "name").split() if word in name]
+
+    def attempts(self, run_id: str) -> dict[str, int]:
+        """How often each step was started, by its name in the graph."""
+        workflow = self.workflow(run_id)
+        pods = [n for n in workflow._nodes.values() if n["type"] == "Pod" and "impl" in n["templateName"]]
+        return dict(Counter(workflow.step_of(node) for node in pods))
+
+    def ended(self, run_id: str, seconds: float) -> str:
+        """The state in which a run ends."""
+        until("the run ends", lambda: self.get(run_id).state in FINISHED, seconds)
+        return self.get(run_id).state
 
     def results(self, run_id: str) -> dict[str, bytes]:
         """The finished trials of a run by key."""
@@ -224,13 +257,63 @@ def test_wrong_parameters_end_the_run_at_once(cluster: Cluster, tmp_path: Path) 
     seconds = time.monotonic() - started
     workflow = cluster.workflow(run.run_id)
     (failed,) = WorkflowReader(api.workflows, "").failed_nodes(workflow)
-    attempts = [node for node in workflow._nodes.values() if node["type"] == "Pod" and "impl" in node["templateName"]]
-    print(f"wrong parameters: {seconds:.0f} s, {len(attempts)} attempt, {failed}")  # noqa: T201
+    print(f"wrong parameters: {seconds:.0f} s, {failed}")  # noqa: T201
 
-    assert 1 == len(attempts)
+    assert {"plan": 1} == cluster.attempts(run.run_id)
     assert "plan" == failed.name
     assert all(word in failed.message for word in ("search_trials", "seed"))
     assert seconds < SOON
+
+
+def test_a_step_is_repeated_where_that_may_help(cluster: Cluster, tmp_path: Path) -> None:
+    """Steps that end with each code in the pod's last word, one out of memory: Argo repeats those that may pass."""
+    image, profile = image_name("plan", cluster.profile), cluster.profile
+    small = {"plan": dataclasses.replace(profile.steps["plan"], memory="512Mi", cpu="100m")}
+    profile = dataclasses.replace(profile, steps=profile.steps | small)
+
+    @dsl.container_component
+    def end(code: str):
+        return dsl.ContainerSpec(image=image, command=["python3", "-c", END], args=[code])
+
+    @dsl.pipeline(name="ends")
+    def ends():
+        for code in (*FINAL, *PASSING):
+            apply_profile(end(code=str(code)).set_display_name(str(code)), "plan", profile)
+
+    compiler.Compiler().compile(ends, str(tmp_path / "ends.yaml"))
+    spec, platform = yaml.safe_load_all((tmp_path / "ends.yaml").read_text())
+    models = cluster.api.client.api_models
+    experiment = find_experiment(cluster.api, SCHEDULE)
+    body = models.V2beta1Run(
+        display_name="ends",
+        experiment_id=experiment.experiment_id if experiment else None,
+        pipeline_spec={"pipeline_spec": spec, "platform_spec": platform},
+        runtime_config=models.V2beta1RuntimeConfig(parameters={}),
+        service_account=profile.service_account or None,
+    )
+    run = cluster.api.call("start the run", cluster.api.client.runs.run_service_create_run, run=body)
+    state = cluster.ended(run.run_id, 600)
+    names = ["end", *(f"end-{number}" for number in range(2, 2 + len(FINAL + PASSING) - 1))]
+    attempts = {code: cluster.attempts(run.run_id)[name] for code, name in zip(FINAL + PASSING, names, strict=True)}
+    print(f"attempts by exit code: {attempts}")  # noqa: T201
+
+    again = 1 + profile.retries.number
+    assert "FAILED" == state
+    assert dict.fromkeys(FINAL, 1) | dict.fromkeys(PASSING, again) == attempts
+
+
+def test_what_fails_for_good_is_in_the_last_line(cluster: Cluster, tmp_path: Path) -> None:
+    """Promote without the store's keys: the command ends with 65, and its last line names the step and what it said."""
+    values = yaml.safe_load(cluster.file.read_text())
+    for secret in values["secrets"]:
+        secret["steps"] = [step for step in secret["steps"] if step != "promote"]
+    file = tmp_path / "no-keys.yaml"
+    file.write_text(yaml.safe_dump(values))
+    ended = pipelines("submit", *cluster.options(("seed=4",), file), "--wait", "--timeout-minutes", str(MINUTES))
+    print(ended.stderr)  # noqa: T201
+
+    assert 65 == ended.returncode
+    assert "promote (ERROR 78 " in ended.stderr.splitlines()[-1]
 
 
 def test_a_schedule_fires_changes_and_goes(cluster: Cluster) -> None:
@@ -254,8 +337,11 @@ def test_a_schedule_fires_changes_and_goes(cluster: Cluster) -> None:
     assert [] == json.loads(pipelines(*show).stdout)
 
 
-def test_a_run_survives_a_killed_worker_a_deleted_driver_and_a_restarted_store(cluster: Cluster) -> None:
-    """Every trial that had finished before is there afterwards, byte for byte, and the study has them all."""
+def test_a_run_survives_the_loss_of_pods_and_services(cluster: Cluster) -> None:
+    """A driver and a worker killed, API and controller restarted, the store away for two minutes, all in one run.
+
+    Every trial that had finished before is there afterwards, byte for byte, and the study has them all.
+    """
     settings = ("seed=3", "search_trials=4", "search_epochs=2", "search_workers=2")
     run_id = json.loads(cluster.submit("--json", settings=settings).stdout)["run_id"]
     namespace = cluster.api.workflows
@@ -265,8 +351,14 @@ def test_a_run_survives_a_killed_worker_a_deleted_driver_and_a_restarted_store(c
     worker = until("a worker works", lambda: cluster.pods(run_id, "impl"), 300)[0]
     kubectl("-n", namespace, "delete", worker, "--force", "--grace-period=0")
     before = cluster.results(run_id)
+    for deployment in ("ml-pipeline", "workflow-controller"):
+        kubectl("-n", namespace, "rollout", "restart", f"deployment/{deployment}")
     if "seaweedfs" in str(cluster.profile.environment):
-        kubectl("-n", namespace, "rollout", "restart", "deployment/seaweedfs")
+        kubectl("-n", namespace, "scale", "deployment/seaweedfs", "--replicas=0")
+        try:
+            time.sleep(AWAY)
+        finally:
+            kubectl("-n", namespace, "scale", "deployment/seaweedfs", "--replicas=1")
         kubectl("-n", namespace, "rollout", "status", "deployment/seaweedfs", "--timeout=5m")
     ended = cluster.submit("--wait", "--timeout-minutes", str(MINUTES), settings=settings)
     print(ended.stderr)  # noqa: T201
