@@ -84,7 +84,8 @@ class PortForward:
             if re.match(r"Forwarding from", line):
                 return line
         self._stop()
-        said = " ".join(heard) or f"nothing in {START_SECONDS:g} s"
+        # Its last line says why; before it come its library's complaints, the same one many times.
+        said = heard[-1] if heard else f"nothing in {START_SECONDS:g} s"
         raise _refusal(self._namespace, said.rstrip("."))
 
     def _stop(self) -> None:

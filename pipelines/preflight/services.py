@@ -41,7 +41,7 @@ def service_checks(profile: ClusterProfile, parameters: dict[str, Any], connecti
         "Kubeflow Pipelines": partial(_kubeflow, profile, connection),
         "store": partial(_store, profile, parameters["study_root"]),
         "images": partial(_images, profile),
-        "sources": partial(_sources, parameters["data_datasets"]),
+        "sources": partial(_sources, profile, parameters["data_datasets"]),
     }
 
 
@@ -93,12 +93,17 @@ def _check_listening(endpoint: str) -> None:
 
 def _store(profile: ClusterProfile, study_root: str) -> Iterator[Finding]:
     """The store takes, lists and gives back objects, and honours create-if-absent; one probe object comes and goes."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or profile.environment.get("AWS_ENDPOINT_URL", "")
-    if study_root.startswith("s3://") and endpoint and not _resolves(endpoint):
-        problem = f"the store's address must be known here to be checked; got {endpoint}, a name inside the cluster"
+    if hidden := _hidden_endpoint(profile, study_root):
+        problem = f"the store's address must be known here to be checked; got {hidden}, a name inside the cluster"
         yield Finding("store", problem, "Nothing to do: the run's first step checks it", 0)
         return
     check_store(open_store(study_root, deadline_seconds=SECONDS))
+
+
+def _hidden_endpoint(profile: ClusterProfile, address: str) -> str:
+    """Return the S3 endpoint behind an address where only the cluster knows its name, else ""."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or profile.environment.get("AWS_ENDPOINT_URL", "")
+    return endpoint if address.startswith("s3://") and endpoint and not _resolves(endpoint) else ""
 
 
 def _resolves(url: str) -> bool:
@@ -173,12 +178,18 @@ def _google_token() -> str:
     return credentials.token
 
 
-def _sources(datasets: list[str]) -> Iterator[Finding]:
+def _sources(profile: ClusterProfile, datasets: list[str]) -> Iterator[Finding]:
     """Every dataset's source can be reached; Kaggle's token is looked for among the secrets."""
     for entry in datasets:
         name, source = parse_dataset(entry)
         scheme = urlsplit(source).scheme
         if not source or source == KAGGLE:
+            continue
+        if hidden := _hidden_endpoint(profile, source):
+            problem = (
+                f"source of {name} must be reached from here to be checked; got {hidden}, a name inside the cluster"
+            )
+            yield Finding("sources", problem, "Nothing to do: the ingest step checks it", 0)
             continue
         try:
             if scheme in ("http", "https"):

@@ -355,15 +355,16 @@ def test_optional_secret_is_only_needed_for_kaggle(cluster):
     assert [] == cluster.findings()
 
 
-def test_names_inside_the_cluster_are_not_held_against_the_store(cluster, monkeypatch):
-    """A store that only pods can name is a warning, because the run's first step checks it."""
+def test_names_inside_the_cluster_are_not_held_against_store_and_sources(cluster, monkeypatch):
+    """A store that only pods can name is a warning, because the run's first steps check it."""
     monkeypatch.setattr("pipelines.preflight.services._resolves", lambda _: False)
     cluster.change(environment={"AWS_ENDPOINT_URL": "http://seaweedfs.kubeflow:8333"})
     cluster.parameters["study_root"] = "s3://mlpipeline/fashion-tuning"
+    cluster.parameters["data_datasets"] = ["fashion-mnist=s3://mlpipeline/sample/fashion-mnist"]
 
     found = cluster.findings()
 
-    assert [("store", 0)] == [(finding.check, finding.exit_code) for finding in found]
+    assert {("store", 0), ("sources", 0)} == {(finding.check, finding.exit_code) for finding in found}
 
 
 def test_preferred_taints_and_larger_nodes_are_fine(cluster):
