@@ -14,6 +14,8 @@ from components.search.samplers.base import History, unseen
 from components.search.samplers.choice import ALGORITHMS, DESCRIPTIONS, make_sampler
 from components.search.samplers.skopt import from_point
 from components.search.trial import Trial
+from tests.search.samplers import rules
+from tests.search.samplers.rules import MIXED, SMALL, make_history, near_hundredth
 
 DESCRIBED = Space(
     (
@@ -23,62 +25,14 @@ DESCRIBED = Space(
         Parameter(name="optimizer", choices=("SGD", "Adam", "RMSprop", "NAG"), default="SGD"),
     )
 )
-MIXED = Space(
-    (
-        Parameter(name="optimizer", choices=("SGD", "Adam"), default="Adam"),
-        Parameter(name="momentum", low=0.1, high=0.9, default=0.9, only_if=("optimizer", ("SGD",))),
-        Parameter(name="units", low=64, high=1000, step=64, default=128),
-        Parameter(name="batch", low=16, high=256, step=16, log=True, default=64),
-        Parameter(name="depth", low=1, high=4, default=2),
-        Parameter(name="rate", low=1e-4, high=1e-1, log=True, default=1e-3),
-        Parameter(name="flip", choices=(True, False), default=False),
-        Parameter(name="crop", choices=(0, 2, "all"), default=0, only_if=("flip", (True,))),
-        Parameter(name="padding", low=1, high=3, default=1, only_if=("crop", (2,))),
-    )
-)
-SMALL = Space(
-    (
-        Parameter(name="a", choices=("x", "y"), default="x"),
-        Parameter(name="b", low=1, high=3, default=2, only_if=("a", ("y",))),
-    )
-)
 RESNET = ALGORITHMS["resnet18"]
-
-
-def make_history(space, count, *, objective=lambda _, rng: rng.random(), running=0, seed=0):
-    """Random trials, some of them pruned or diverged, and a few without a result."""
-    rng = np.random.default_rng(seed)
-    trials = []
-    for number in range(count + running):
-        values = space.sample(rng)
-        status = (
-            "running" if number >= count else {3: "pruned", 5: "diverged", 6: "failed"}.get(number % 8, "completed")
-        )
-        score = objective(values, rng) if status in ("completed", "pruned") else None
-        trials.append(Trial(number=number, status=status, hyperparameters=values, score=score))
-    return trials
-
-
-def near_hundredth(values, rng):
-    """An accuracy that depends mostly on the rate, highest at 0.01, with the noise of a validation split."""
-    return 0.9 - 0.05 * abs(np.log10(values["rate"]) + 2) + 0.002 * rng.normal()
 
 
 @pytest.mark.parametrize("algorithm", RESNET)
 @pytest.mark.parametrize("space", [DESCRIBED, MIXED, SMALL], ids=["described", "mixed", "small"])
 def test_suggestions_fit_the_space_and_are_repeatable(algorithm, space):
-    """Whatever the history, a suggestion is valid, in plain Python values, new, and the same for the same arguments."""
-    for count, running in ((0, 0), (2, 9), (40, 3)):
-        if space is SMALL:
-            count, running = min(count, 2), 0
-        trials = make_history(space, count, running=running)
-        suggested = make_sampler("resnet18", algorithm, space, 7).suggest(count + running, trials)
-        again = make_sampler("resnet18", algorithm, space, 7).suggest(count + running, trials[::-1])
-
-        assert [] == space.problems(suggested)
-        assert {int, float, str, bool} >= {type(value) for value in suggested.values()}
-        assert space.key(suggested) not in {space.key(t.hyperparameters) for t in trials}
-        assert suggested == again
+    """Whatever the history, a suggestion is valid, new, and the same for the same arguments."""
+    rules.assert_suggestions_fit("resnet18", algorithm, space)
 
 
 @pytest.mark.parametrize("algorithm", RESNET)
@@ -119,22 +73,12 @@ def test_reused_trials_count_like_own_ones():
 @pytest.mark.parametrize("algorithm", ["gp", "forest", "gbrt"])
 def test_models_learn_where_it_is_good(algorithm):
     """From forty noisy results, the median suggestion lies nearer to the best rate than random ones do."""
-    trials = make_history(DESCRIBED, 40, objective=near_hundredth)
-    sampler = make_sampler("resnet18", algorithm, DESCRIBED, 0)
-    distances = [abs(np.log10(sampler.suggest(40 + i, trials)["rate"]) + 2) for i in range(5)]
-
-    assert np.median(distances) < 0.25  # of random ones it is 0.5
+    assert rules.median_distance("resnet18", algorithm, DESCRIBED) < 0.25  # of random ones it is 0.5
 
 
 def test_running_trials_keep_the_next_ones_away():
     """Workers that ask one after another, without results in between, get different suggestions."""
-    trials = make_history(DESCRIBED, 30, objective=near_hundredth)
-    for _ in range(4):
-        values = make_sampler("resnet18", "gp", DESCRIBED, 0).suggest(len(trials), trials)
-        trials.append(Trial(number=len(trials), status="running", hyperparameters=values))
-    keys = {DESCRIBED.key(t.hyperparameters) for t in trials}
-
-    assert 34 == len(keys)
+    rules.assert_running_trials_keep_away("resnet18", "gp", DESCRIBED, 30)
 
 
 def test_lies_alone_are_no_model():
@@ -148,39 +92,19 @@ def test_lies_alone_are_no_model():
 @pytest.mark.parametrize("algorithm", RESNET)
 def test_a_small_space_is_exhausted_before_anything_repeats(algorithm):
     """Four settings exist: four trials are all different, and a fifth still gets a valid one."""
-    sampler = make_sampler("resnet18", algorithm, SMALL, 0)
-    trials = []
-    for number in range(5):
-        values = sampler.suggest(number, trials)
-        trials.append(Trial(number=number, status="completed", hyperparameters=values, score=0.1 * number))
-
-    assert 4 == len({SMALL.key(t.hyperparameters) for t in trials[:4]})
-    assert [] == SMALL.problems(trials[4].hyperparameters)
+    rules.assert_a_small_space_is_exhausted("resnet18", algorithm)
 
 
 @pytest.mark.parametrize("algorithm", RESNET)
 @pytest.mark.parametrize("status", ["diverged", "failed", "completed"])
 def test_a_study_of_equal_or_unscored_trials_goes_on(algorithm, status):
     """Where no trial differs from another, or none has a score, suggestions are still valid."""
-    score = 0.5 if status == "completed" else None
-    rng = np.random.default_rng(0)
-    trials = [
-        Trial(number=i, status=status, hyperparameters=DESCRIBED.sample(rng), score=score, error="out of memory")
-        for i in range(12)
-    ]
-    suggested = make_sampler("resnet18", algorithm, DESCRIBED, 0).suggest(12, trials)
-
-    assert [] == DESCRIBED.problems(suggested)
+    rules.assert_equal_or_unscored_trials_go_on("resnet18", algorithm, DESCRIBED, status)
 
 
 def test_random_search_does_not_depend_on_the_history():
     """Interrupted or not, with one worker or four, random search tries the same settings under the same numbers."""
-    trials = make_history(DESCRIBED, 30)
-    sampler = make_sampler("resnet18", "random", DESCRIBED, 3)
-
-    assert [sampler.suggest(n, []) for n in range(30, 40)] == [sampler.suggest(n, trials) for n in range(30, 40)]
-    assert 10 == len({DESCRIBED.key(sampler.suggest(n, [])) for n in range(30, 40)})
-    assert sampler.suggest(30, []) != make_sampler("resnet18", "random", DESCRIBED, 4).suggest(30, [])
+    rules.assert_random_search_ignores_the_history("resnet18", DESCRIBED)
 
 
 @pytest.mark.parametrize("algorithm", RESNET)
