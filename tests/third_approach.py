@@ -4,7 +4,6 @@ The approach is softmax regression on raw pixels in numpy: real enough to learn,
 """
 
 import contextlib
-import functools
 import json
 import sys
 from pathlib import Path
@@ -35,7 +34,8 @@ def has_gpu():
     return False
 
 
-class Trainer:
+class Trainer(loop.EpochTrainer):
+    recipe = RECIPE
     device_name = "cpu"
 
     def __init__(self, train_data, *, require_gpu=False, weights=""):  # noqa: ARG002 - the contract's signature
@@ -44,9 +44,8 @@ class Trainer:
         self.train, self.validation = (np.flatnonzero(train_data.split == part) for part in (TRAIN, VALIDATION))
         self.num_classes = len(train_data.info.classes)
 
-    def fit(self, hyperparameters, *, epochs, seed, on_epoch=None, resume=None, keep_weights=True):
-        begin = functools.partial(_Training, self, loop.complete(hyperparameters, RECIPE), seed)
-        return loop.fit(begin, lambda: None, epochs=epochs, on_epoch=on_epoch, resume=resume, keep_weights=keep_weights)
+    def begin(self, hyperparameters, epochs, seed):  # noqa: ARG002 - the learning rate does not change
+        return _Training(self, hyperparameters, seed)
 
     def export(self, result, hyperparameters, onnx_path, native_path):  # noqa: ARG002 - likewise
         safetensors.numpy.save_file(dict(result.weights), native_path)

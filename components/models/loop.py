@@ -3,10 +3,11 @@
 Imports no framework. What an epoch is, the approach says with the verbs of `Training`.
 """
 
+import abc
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -58,50 +59,54 @@ def complete(hyperparameters: Mapping[str, Value], recipe: Mapping[str, Value]) 
     return {**recipe, **hyperparameters}
 
 
-def fit(
-    begin: Callable[[], Training],
-    free: Callable[[], None],
-    *,
-    epochs: int,
-    on_epoch: OnEpoch | None,
-    resume: State | None,
-    keep_weights: bool,
-) -> FitResult:
-    """Train one hyperparameter set; the arguments that are not explained here are those of `contract.Trainer.fit`.
+class EpochTrainer(abc.ABC):
+    """Trains one hyperparameter set after another by this loop; an approach's trainer says how a training begins.
 
-    Args:
-        begin: Makes the training, fresh weights and all.
-        free: Gives back what the device still holds of a training that did not fit into its memory.
-        epochs: Length of the schedule.
-        on_epoch: See `contract.OnEpoch`.
-        resume: State of an earlier attempt.
-        keep_weights: Whether the result carries the best epoch's weights.
-
-    Raises:
-        TrialDivergedError: The loss became NaN or infinite.
-        TrialOutOfMemoryError: The device ran out of memory; it is usable again.
+    Attributes:
+        recipe: The approach's `RECIPE`.
     """
-    stopwatch = Stopwatch()
-    training = None
-    try:
-        training = begin()
-        scores = _train(training, epochs, on_epoch, resume)
-        return FitResult(
-            scores=tuple(scores),
-            device_seconds=stopwatch.seconds,
-            peak_memory_bytes=training.peak_memory_bytes or stopwatch.peak_memory_bytes,
-            num_parameters=training.num_parameters,
-            weights=training.best_weights() if keep_weights else {},
-        )
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        message = f"a trial must fit into the device's memory; got {first_line(error)}"
-    finally:
-        del training
-    # Outside the handler, whose traceback would keep the trial's tensors alive.
-    free()
-    raise TrialOutOfMemoryError(message)
+
+    recipe: Mapping[str, Value]
+
+    @abc.abstractmethod
+    def begin(self, hyperparameters: dict[str, Value], epochs: int, seed: int) -> Training:
+        """Return a training with fresh weights; the hyperparameters are complete."""
+
+    def free(self) -> None:  # noqa: B027 - nothing to give back is a fair answer
+        """Give back what the device still holds of a training that did not fit into its memory."""
+
+    def fit(
+        self,
+        hyperparameters: dict[str, Value],
+        *,
+        epochs: int,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        resume: State | None = None,
+        keep_weights: bool = True,
+    ) -> FitResult:
+        """Train one hyperparameter set; `contract.Trainer.fit` explains arguments, result and errors."""
+        stopwatch = Stopwatch()
+        training = None
+        try:
+            training = self.begin(complete(hyperparameters, self.recipe), epochs, seed)
+            scores = _train(training, epochs, on_epoch, resume)
+            return FitResult(
+                scores=tuple(scores),
+                device_seconds=stopwatch.seconds,
+                peak_memory_bytes=training.peak_memory_bytes or stopwatch.peak_memory_bytes,
+                num_parameters=training.num_parameters,
+                weights=training.best_weights() if keep_weights else {},
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"a trial must fit into the device's memory; got {first_line(error)}"
+        finally:
+            del training
+        # Outside the handler, whose traceback would keep the trial's tensors alive.
+        self.free()
+        raise TrialOutOfMemoryError(message)
 
 
 def _train(training: Training, epochs: int, on_epoch: OnEpoch | None, resume: State | None) -> list[float]:

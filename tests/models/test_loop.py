@@ -1,5 +1,6 @@
 import contextlib
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -52,8 +53,20 @@ class Told:
         return {"best": np.array(self.best)}
 
 
+class Trainer(loop.EpochTrainer):
+    recipe: ClassVar = {"rate": 0.1}
+
+    def __init__(self, training, free):
+        self.training, self.free = training, free
+
+    def begin(self, hyperparameters, epochs, seed):
+        assert ({"rate": 0.1, "units": 8}, 7) == (hyperparameters, seed), f"complete, of {epochs} epochs"
+        return self.training
+
+
 def fit(training, free=lambda: None, on_epoch=None, resume=None, keep_weights=True, epochs=4):
-    return loop.fit(lambda: training, free, epochs=epochs, on_epoch=on_epoch, resume=resume, keep_weights=keep_weights)
+    watched = {"on_epoch": on_epoch, "resume": resume, "keep_weights": keep_weights}
+    return Trainer(training, free).fit({"units": 8}, epochs=epochs, seed=7, **watched)
 
 
 def test_the_first_best_epoch_is_kept():

@@ -5,7 +5,6 @@ Python takes part once an epoch and not once a step.
 """
 
 import contextlib
-import functools
 import gc
 import logging
 import os
@@ -23,7 +22,7 @@ import tensorflow as tf
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.errors import ConfigurationError
 from components.models import loop
-from components.models.contract import FitResult, OnEpoch, State
+from components.models.contract import FitResult, State
 from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, num_usable_cores, onnx_difference
 from components.models.mlp.compiled import WEIGHT_NAMES, Examples, Program
@@ -82,7 +81,7 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-class Trainer:
+class Trainer(loop.EpochTrainer):
     """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
 
     Args:
@@ -94,6 +93,8 @@ class Trainer:
         TryAgainError: A GPU was required, and the one there is does not work.
         ConfigurationError: A GPU was required and there is none, or weights were given.
     """
+
+    recipe = RECIPE
 
     def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
         # Refused once TensorFlow is in use, which is as early as it matters.
@@ -125,21 +126,12 @@ class Trainer:
             return "cpu"
         return str(tf.config.experimental.get_device_details(self._gpu).get("device_name", "gpu"))
 
-    def fit(
-        self,
-        hyperparameters: dict[str, Value],
-        *,
-        epochs: int,
-        seed: int,
-        on_epoch: OnEpoch | None = None,
-        resume: State | None = None,
-        keep_weights: bool = True,
-    ) -> FitResult:
-        """Train with a cosine schedule over the epochs; see `contract.Trainer.fit`."""
-        begin = functools.partial(_Training, self, loop.complete(hyperparameters, RECIPE), epochs, seed)
-        return loop.fit(begin, self._free, epochs=epochs, on_epoch=on_epoch, resume=resume, keep_weights=keep_weights)
+    def begin(self, hyperparameters: dict[str, Value], epochs: int, seed: int) -> "_Training":
+        """Return a training with a cosine schedule over the epochs; see `loop.EpochTrainer.begin`."""
+        return _Training(self, hyperparameters, epochs, seed)
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Give back what the device still holds of past trainings."""
         self._program = None
         _collect()
 
@@ -149,7 +141,7 @@ class Trainer:
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
         if self._program is None or self._program.hyperparameters != wanted:
-            self._free()
+            self.free()
             self._program = Program(self._model(wanted), wanted, half=self._half)
         return self._program
 

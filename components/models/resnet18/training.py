@@ -5,7 +5,6 @@ augmented there, in channels-last layout and bfloat16 where the hardware has it.
 """
 
 import contextlib
-import functools
 import logging
 import warnings
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from torch.nn import functional
 
 from components.data.contract import TRAIN, VALIDATION, TrainData
 from components.models import loop
-from components.models.contract import FitResult, OnEpoch, State
+from components.models.contract import FitResult, State
 from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
 from components.models.resnet18.examples import Attributes, Images
@@ -91,7 +90,7 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-class Trainer:
+class Trainer(loop.EpochTrainer):
     """Holds one dataset on the device and trains any number of hyperparameter sets on it, one after another.
 
     Args:
@@ -104,6 +103,8 @@ class Trainer:
         TryAgainError: A GPU was required, and the one there is does not work.
         ConfigurationError: A GPU was required and there is none, or the weights are missing or unusable.
     """
+
+    recipe = RECIPE
 
     def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
         if require_gpu and not torch.cuda.is_available():
@@ -135,21 +136,12 @@ class Trainer:
         """Name of the GPU, or `cpu`."""
         return torch.cuda.get_device_name() if self._device.type == "cuda" else "cpu"
 
-    def fit(
-        self,
-        hyperparameters: dict[str, Value],
-        *,
-        epochs: int,
-        seed: int,
-        on_epoch: OnEpoch | None = None,
-        resume: State | None = None,
-        keep_weights: bool = True,
-    ) -> FitResult:
-        """Train with a one-cycle schedule over the epochs; see `contract.Trainer.fit`."""
-        begin = functools.partial(_Training, self, loop.complete(hyperparameters, RECIPE), epochs, seed)
-        return loop.fit(begin, self._free, epochs=epochs, on_epoch=on_epoch, resume=resume, keep_weights=keep_weights)
+    def begin(self, hyperparameters: dict[str, Value], epochs: int, seed: int) -> "_Training":
+        """Return a training with a one-cycle schedule over the epochs; see `loop.EpochTrainer.begin`."""
+        return _Training(self, hyperparameters, epochs, seed)
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Give back what the device still holds of past trainings."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
