@@ -1,4 +1,4 @@
-"""What a run may call a dataset: `NAME` or `NAME=SOURCE`, checked without opening anything big."""
+"""A run names a dataset as `NAME` or `NAME=SOURCE`; this module checks the name without opening anything big."""
 
 import re
 from pathlib import Path

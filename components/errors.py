@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with its sysexits code, and the edge that turns them into one line.
+"""These are the errors that a user can meet, each with its sysexits code; `reporting` turns them into one line.
 
     FashionTuningError            70  a defect of this program
     ├── ParameterError            64  a run parameter is wrong

@@ -1,4 +1,4 @@
-"""Named points at which a test kills the process, so that each stage of the protocol is hit exactly."""
+"""A test kills the process at these named points, so that it hits each stage of the protocol exactly."""
 
 import os
 import signal

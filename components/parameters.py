@@ -1,4 +1,4 @@
-"""Run parameters: coercion, bounds, and one error that lists every problem.
+"""Run parameters are coerced and checked here; one error lists every problem.
 
 Names, order and defaults are declared once, in the pipeline's signature (`pipelines/fashion_tuning.py`), whose docstring
 says what each means; its rule is one field of the settings below. Kubeflow's form sends strings, its back end whole
@@ -154,7 +154,7 @@ class _Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings(_Settings):
-    """What only the plan needs, and the seed of everything."""
+    """The parameters that only the plan needs, and the seed of everything."""
 
     data_datasets: tuple = _parameter(_datasets)
     study_root: str = _parameter(_text)
@@ -163,7 +163,7 @@ class PlanSettings(_Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(_Settings):
-    """What ingest needs."""
+    """The parameters of ingest."""
 
     PREFIX = "data_"
     validation_fraction: float = _parameter(_real(0.01, 0.5), default=0.1)
@@ -211,7 +211,7 @@ class TrainSettings(_Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PromotionSettings(_Settings):
-    """What the champion's gate needs."""
+    """The parameters of the champion's gate."""
 
     PREFIX = "promote_"
     champion: bool = _parameter(_boolean)

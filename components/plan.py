@@ -1,4 +1,4 @@
-"""The plan step: everything that can be known to be wrong is found here, before a GPU is asked for."""
+"""The plan step finds everything that is certain to go wrong, before a GPU is asked for."""
 
 import os
 import re
@@ -20,7 +20,7 @@ RUN_ID_VARIABLE = "FASHION_TUNING_RUN_ID"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the later steps receive.
+    """The values that the plan hands to the later steps.
 
     Attributes:
         datasets: One struct each: `name`, `source` (empty for the publisher's), `version` (changes when the data does).
@@ -44,7 +44,7 @@ class Plan:
 
 
 def make_plan(run_id: str, parameters: dict[str, Any], overview_path: str) -> Plan:
-    """Check all parameters and the access they imply, and say what will happen.
+    """Check all parameters and the access they imply, and write down what will happen.
 
     Args:
         run_id: Kubeflow's run UUID; part of the study names, so that a retried pod goes on and a new run starts anew.

@@ -1,4 +1,4 @@
-"""What every step's process needs before its work: logging, signals, and the edge that turns errors into one line."""
+"""Every step's process begins and ends here: logging, signals, and errors that become one line and an exit code."""
 
 import json
 import logging

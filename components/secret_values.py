@@ -1,4 +1,4 @@
-"""Secrets as they come in, from the environment or from files: trimmed where that is safe, refused where they cannot be right.
+"""Secrets from the environment or from files are trimmed where that is safe and refused where they cannot be right.
 
 `kubectl create secret --from-file` and `echo` leave a line break at a value's end; a pasted value may have one inside. HTTP
 clients put such a value into the text of their errors, so it must not reach them. No text made here contains a value.

@@ -1,4 +1,6 @@
-"""The final training: the study's best configuration, once per seed, exported as ONNX; imports neither TensorFlow nor torch.
+"""The final training trains the study's best configuration once per seed and exports it as ONNX.
+
+The module imports neither TensorFlow nor torch.
 
 Rule: a replicate trains for the schedule the study compared trials on (`search_epochs`) and keeps the epoch with the
 best validation accuracy, as a trial does. Validation examples do not join the training: without them neither the best
@@ -143,7 +145,7 @@ def _train_replicates(
 
 
 def _is_own_fault(error: Exception) -> bool:
-    """Tell whether a training failed for what it is rather than for its device."""
+    """Return whether the training itself is at fault for its failure, and not its device."""
     return isinstance(error, TrialDivergedError) or is_out_of_memory(error)
 
 

@@ -1,4 +1,4 @@
-"""The training step: a finished study becomes a model."""
+"""The training step turns a finished study into a model."""
 
 from pathlib import Path
 from typing import Any

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What `dataset.json` says.
+    """The content of `dataset.json`.
 
     Attributes:
         name: `fashion-mnist`, `fashion-products` or an own catalogue's name.

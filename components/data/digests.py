@@ -1,4 +1,4 @@
-"""Digests of files and of pixels."""
+"""These functions compute digests of files and of pixels."""
 
 import hashlib
 from collections.abc import Iterable

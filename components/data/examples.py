@@ -1,4 +1,4 @@
-"""What readers take and hand on: files by name, and one dataset's examples before any split."""
+"""Readers take files by name and return one dataset's examples before any split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What ingest found wrong, counted and listed; every reader adds to one of these."""
+"""Ingest counts and lists what is wrong with a source; every reader adds to the same findings."""
 
 import logging
 from collections import Counter
@@ -42,11 +42,11 @@ class Findings:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def quarantine(self, where: str, reason: str, value: object) -> None:
-        """Record something that was left out."""
+        """Record an example or a row that was left out."""
         self.quarantined.append({"where": where, "reason": reason, "value": escaped(value)})
 
     def warn(self, text: str) -> None:
-        """Record a sentence for report and log."""
+        """Record a warning for report and log."""
         self.warnings.append(escaped(text))
         log.warning("%s", escaped(text))
 

@@ -1,4 +1,4 @@
-"""An array of images on disk that is never in memory as a whole, and becomes `images.npy` where it lies."""
+"""Images are packed into an array on disk, which is never in memory as a whole and becomes `images.npy` in place."""
 
 import math
 import os
@@ -17,7 +17,7 @@ MEMORY_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.c
 
 
 def available_bytes(files: tuple[Path, Path, Path] = MEMORY_FILES) -> int:
-    """Return how much memory this process may still take: what its control group leaves, or the machine has free."""
+    """Return how many bytes of memory this process may still take: the rest of its control group's limit, or what the machine has free."""
     limit, used, machine = (path.read_text(encoding="ascii") if path.exists() else "" for path in files)
     free = machine.partition("MemAvailable:")[2].split()
     limits = [int(free[0]) * 1024] if free else []
@@ -27,7 +27,7 @@ def available_bytes(files: tuple[Path, Path, Path] = MEMORY_FILES) -> int:
 
 
 class PackedImages:
-    """Images of one size in a file; offers what ingest needs of an array.
+    """Images of one size in a file, with the operations of an array that ingest needs.
 
     It reads and writes instead of mapping: mapped pages would count as this process's memory.
 
@@ -69,7 +69,7 @@ class PackedImages:
             view, at = view[written:], at + written
 
     def become(self, path: Path, rows: np.ndarray) -> None:
-        """Turn into `path` as `np.save` would have written the rows (n,) int64, ascending; it is of no use afterwards."""
+        """Become the file `path`, as `np.save` would have written the rows (n,) int64, ascending; the object cannot be used afterwards."""
         for start in range(0, len(rows), _CHUNK):
             # A row moves towards the front, never across one that is still to be read.
             self.write(start, self[rows[start : start + _CHUNK]])

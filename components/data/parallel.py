@@ -1,4 +1,4 @@
-"""Spreads work over the cores of this process, in threads: what is spread releases the interpreter's lock."""
+"""This module spreads calls that release the interpreter's lock over the cores, in threads."""
 
 import os
 from collections import deque

@@ -1,4 +1,4 @@
-"""How a picture becomes an image of a data set, and which licence the published data sets have."""
+"""This module brings pictures to the form of a data set's images, and knows the published data sets' licences."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,7 +13,7 @@ from components.errors import DataError
 
 @dataclass(frozen=True)
 class Licence:
-    """Under which terms a data set is published.
+    """The terms under which a data set is published.
 
     Attributes:
         id: As Hugging Face names licences in a card's front matter: https://huggingface.co/docs/hub/repositories-licenses
@@ -38,7 +38,7 @@ LICENCES = {
 
 
 def licence_of(dataset: str) -> Licence:
-    """Return the licence of a data set; that of an own catalogue is its owner's business."""
+    """Return the licence of a data set; for an own catalogue, a sentence that refers to its owner."""
     return LICENCES.get(dataset, UNKNOWN_LICENCE)
 
 
@@ -75,7 +75,7 @@ class PictureRule:
         return cls(height=height, width=width, channels=channels, is_negative=dataset == FASHION_MNIST)
 
     def image(self) -> dict[str, Any]:
-        """Return what the model's input is, for programs."""
+        """Return the form of the model's input, for programs."""
         return {
             "height": self.height,
             "width": self.width,

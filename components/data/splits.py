@@ -1,4 +1,4 @@
-"""Assigns examples to train, validation and test: never dividing a group, the same on every machine, in every year.
+"""Examples are assigned to train, validation and test without dividing a group, in the same way on every machine.
 
 Whether an image is a test image depends on its pixels and on `test_fraction` alone: not on the seed, on `data_limit`, on labels
 or on the other images of the catalogue. So a model of an earlier run was never trained on an image that is a test image today,
@@ -36,7 +36,7 @@ _MIN_GROUPS = 3  # below, a class keeps all its training examples in training
 
 @dataclass(frozen=True)
 class Splits:
-    """Where each example goes.
+    """The part that each example belongs to.
 
     Attributes:
         assignment: (N,) uint8: `TRAIN`, `VALIDATION`, `TEST` or `LEFT_OUT`.

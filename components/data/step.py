@@ -1,4 +1,4 @@
-"""The ingest step: settings come as structs, results leave as directories."""
+"""The ingest step takes settings as structs and leaves its results as directories."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two approaches on the same held-out images: paired differences, tests, and a sentence that claims no more than they allow."""
+"""Two approaches are compared on the same held-out images by paired differences and tests, and a sentence says what follows."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The evaluate step's work: an exported model and held-out images become scores and predictions on disk."""
+"""The evaluate step turns an exported model and held-out images into scores and predictions on disk."""
 
 import dataclasses
 import json
@@ -181,7 +181,7 @@ def _keeping(batches: Iterable[np.ndarray], kept: list[np.ndarray] | None) -> It
 
 
 def load_model_description(model_dir: Path) -> dict[str, Any]:
-    """Return `model.json`; raise `DataError` where it is missing or says too little."""
+    """Return `model.json`; raise `DataError` if it is missing or incomplete."""
     path = model_dir / "model.json"
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def load_model_description(model_dir: Path) -> dict[str, Any]:
 def _replicates(
     model_dir: Path, model: dict[str, Any], data: TestData, answers: Answers
 ) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
-    """Score every replicate's ONNX, so that the spread over seeds is one of test scores; return the predictions as well.
+    """Score every replicate's ONNX on the test images; return the scores and the predictions.
 
     One of them is `model.onnx` itself, whose `answers` are known.
     """

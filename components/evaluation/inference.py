@@ -1,4 +1,4 @@
-"""Runs an exported ONNX on raw images and times it; no training framework is involved."""
+"""This module runs an exported ONNX on raw images and times it; no training framework is involved."""
 
 import os
 import platform
@@ -47,7 +47,7 @@ class OnnxModel:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the file says of itself; see `components.models.facts`."""
+        """The metadata in the file; see `components.models.facts`."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     @property

@@ -1,4 +1,4 @@
-"""Figures of one model on held-out examples: plain functions of probabilities and labels, nothing else."""
+"""These functions compute a model's scores on held-out examples from probabilities and labels."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _NUM_BINS = (0x3F800000 >> 12) + 2  # of 0 to 1, and a little more for sums that
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """What is kept of a model's probabilities: a few numbers an image, whatever the number of classes.
+    """What is kept of a model's probabilities: a few numbers for each image, however many classes there are.
 
     Attributes:
         predictions: (N,) int64; the most probable class, on a tie the first.
@@ -72,7 +72,7 @@ class Answers:
 
 
 def _bins(probabilities: np.ndarray) -> np.ndarray:
-    """Return the bin of each probability: the leading bits of its float, so that small ones are told apart as well."""
+    """Return the bin of each probability: the leading bits of its float, so that small ones have bins of their own as well."""
     return np.maximum(probabilities, 0).view(np.uint32) >> _BIN_SHIFT
 
 

@@ -1,4 +1,4 @@
-"""A model in use: pictures become classes with probabilities, by the decoding, scaling and inference that evaluate judged.
+"""A model in use gives pictures classes with probabilities, by the decoding, scaling and inference that evaluate judged.
 
 Images are packed into batches of evaluate's size, so that the same images in the same order give the same bits.
 """
@@ -28,7 +28,7 @@ _DECODED_AT_ONCE = 32  # pictures a thread takes
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What became of one picture.
+    """The answer for one picture.
 
     Attributes:
         name: Name of the picture.
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A model together with what it says of itself.
+    """A model together with its metadata.
 
     Attributes:
         model: The ONNX.

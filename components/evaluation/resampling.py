@@ -1,4 +1,4 @@
-"""95 % intervals over test examples that respect groups of identical images.
+"""These 95 % intervals over test examples respect groups of identical images.
 
 A model answers alike for identical images, so groups are the evidence, not examples. For an accuracy that is exact: groups of
 sizes m carry as much as (sum m)^2 / sum m^2 single images (Kish's effective sample size), and intervals for single images apply.

@@ -1,4 +1,4 @@
-"""A champion for model servers: Triton's repository layout, and a KServe InferenceService that serves it from a bucket.
+"""A champion is exported for model servers: in Triton's repository layout, and with a KServe InferenceService for a bucket.
 
     <to>/inference-service.yaml
     <to>/<dataset>/config.pbtxt, labels.txt, model_card.md

@@ -1,4 +1,4 @@
-"""The report and promote steps: artifacts come as directories, scores leave for the Kubeflow UI."""
+"""The report and promote steps take artifacts as directories and return scores for the Kubeflow UI."""
 
 import json
 import logging

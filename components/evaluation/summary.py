@@ -1,4 +1,4 @@
-"""Everything a run produced, by dataset and approach, and the `summary.json` made of it."""
+"""This module collects what a run produced, by dataset and approach, and makes `summary.json` of it."""
 
 import json
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class DatasetResults:
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """The comparison's verdict in one sentence."""
         if self.comparison:
             return self.comparison.verdict
         absent = " and ".join(approach_name(a) for a in self.missing)

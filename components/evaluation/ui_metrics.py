@@ -1,4 +1,4 @@
-"""What the evaluate step shows in the Kubeflow UI: scalars, a confusion matrix one can read, a ROC curve; all finite."""
+"""The evaluate step shows these finite values in the Kubeflow UI: scalars, a readable confusion matrix, a ROC curve."""
 
 import math
 from dataclasses import dataclass

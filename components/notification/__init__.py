@@ -1,1 +1,1 @@
-"""Tells people how a run ended: one message to a webhook, where the cluster profile names one."""
+"""This package sends one message to a webhook when a run has ended, if the cluster profile names one."""

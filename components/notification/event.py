@@ -1,4 +1,4 @@
-"""What is told of a run that ended, as a CloudEvent.
+"""A CloudEvent describes how a run ended.
 
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
@@ -61,7 +61,7 @@ def title_of(event: dict[str, Any]) -> str:
 
 
 def lines_of(event: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the rest as pairs of a label and a text, without any markup."""
+    """Return what follows the title as pairs of a label and a text, without any markup."""
     data, lines = event["data"], []
     for name, part in data.get("datasets", {}).items():
         lines.append((clean(name, 100), clean(part["verdict"])))

@@ -1,4 +1,4 @@
-"""The notify step: finds out how the run ended and tells a webhook. It fails nothing: what goes wrong is a warning in its log."""
+"""The notify step finds out how the run ended and tells a webhook. It never fails a run: its own errors are warnings in its log."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The body of the message in the form that its receiver reads: the CloudEvent itself, Slack's or Microsoft Teams'.
+"""A template gives the message the form that its receiver reads: the CloudEvent itself, Slack's or Microsoft Teams'.
 
 Source: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks,
 https://learn.microsoft.com/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using
@@ -14,7 +14,7 @@ CONTENT_TYPES = {"cloudevents": "application/cloudevents+json"}
 
 
 def body_of(event: dict[str, Any], message_format: str) -> dict[str, Any]:
-    """Return what is sent.
+    """Return the message's body.
 
     Args:
         event: What `make_event` returned.

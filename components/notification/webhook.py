@@ -1,4 +1,4 @@
-"""Sends a message to a webhook, whose address is a secret: no text, log or error made here contains it."""
+"""This module sends a message to a webhook, whose address is a secret: no text, log or error made here contains it."""
 
 import logging
 import time

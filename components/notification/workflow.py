@@ -1,4 +1,4 @@
-"""What an Argo workflow tells of a run: the states of its steps, and what made it fail.
+"""This module reads from an Argo workflow the states of a run's steps and what made the run fail.
 
 Source: https://argo-workflows.readthedocs.io/en/latest/fields/#nodestatus
 """

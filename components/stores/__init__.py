@@ -1,4 +1,4 @@
-"""One small interface to a local directory, Google Cloud Storage and S3-compatible stores."""
+"""Stores have one small interface to a local directory, Google Cloud Storage and S3-compatible servers."""
 
 import os
 import re

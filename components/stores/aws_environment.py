@@ -1,4 +1,4 @@
-"""What S3 clients read from the environment, checked before they do: boto3 repeats and prints what it cannot send."""
+"""What S3 clients read from the environment is checked first: boto3 prints values that it cannot send."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the stores in buckets share: keys under a prefix, repetition, nonces, and what a failure means."""
+"""The stores in buckets share this: keys under a prefix, repetition, nonces, and the meaning of failures."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def timeouts(left: float, num_bytes: int = 0) -> tuple[float, float]:
 
 
 class Found(NamedTuple):
-    """An object of a bucket: what `stat` tells, and its writer's nonce."""
+    """An object of a bucket: its `Stat`, and its writer's nonce."""
 
     stat: Stat
     nonce: str
@@ -122,7 +122,7 @@ class BucketStore(abc.ABC):
         return self._run("reading", key, lambda left: self._get(self._name(key), left))
 
     def write(self, key: str, data: bytes) -> None:
-        """Write an object whatever was there."""
+        """Write an object, whether or not there was one."""
         name, nonce = self._name(checked_key(key)), uuid.uuid4().hex
         self._run("writing", key, lambda left: self._put(name, data, nonce, left, if_absent=False))
 
@@ -152,7 +152,7 @@ class BucketStore(abc.ABC):
         return sorted(self.stats(prefix))
 
     def stats(self, prefix: str = "", *, most: int | None = None) -> dict[str, Stat]:
-        """Return what `list` and `stat` together tell, for at most so many keys."""
+        """Return each key with its `Stat`, for at most so many keys."""
         start = f"{self._prefix}/" if self._prefix else ""
 
         def call(left: float) -> dict[str, Stat]:

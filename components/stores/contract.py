@@ -1,4 +1,4 @@
-"""What every store promises: small objects under slash-separated keys, and one atomic primitive, create-if-absent."""
+"""Every store keeps small objects under slash-separated keys and has one atomic primitive, create-if-absent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ObjectNotFoundError(StorageError, LookupError):
 
 @dataclass(frozen=True, kw_only=True)
 class Stat:
-    """An object as it is at the moment.
+    """Size, version and digests of an object.
 
     Attributes:
         size: Bytes.
@@ -63,7 +63,7 @@ class Store(Protocol):
         """Return an object's content, checked against the store's checksum; raise `ObjectNotFoundError` without one."""
 
     def write(self, key: str, data: bytes) -> None:
-        """Write an object whatever was there; readers see the old or the new content."""
+        """Write an object, whether or not there was one; readers see the old or the new content."""
 
     def stat(self, key: str) -> Stat:
         """Return size, version and digests of an object; raise `ObjectNotFoundError` without one."""
@@ -82,7 +82,7 @@ class Store(Protocol):
         """Return all keys that start with the prefix, sorted; objects that stand for folders are none."""
 
     def stats(self, prefix: str = "", *, most: int | None = None) -> dict[str, Stat]:
-        """Return what `list` and `stat` together tell, for at most so many keys."""
+        """Return each key with its `Stat`, for at most so many keys."""
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is absent is fine."""

@@ -1,4 +1,4 @@
-"""Digests by the names that stores give them, for content that arrives in pieces."""
+"""This module computes digests, by the names that stores give them, of content that arrives in pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import google_crc32c
 
 
 class Digest(Protocol):
-    """What `hashlib`'s objects have in common with checksums."""
+    """The methods that `hashlib`'s objects share with checksums."""
 
     def update(self, data: bytes, /) -> None:
         """Add the next bytes."""

@@ -1,4 +1,4 @@
-"""What can go wrong between this program and a bucket: which failure is which, and what each means.
+"""This module recognises what went wrong between the program and a bucket, and decides what each failure means.
 
 The providers list how they show each failure (`RULES` of `stores.gcs` and `stores.s3`); here stands what follows from
 it. `docs/study.md` shows both as one table, and a test keeps the page equal to the code.
@@ -33,7 +33,7 @@ class CorruptedError(Exception):
 
 
 class ForeignAnswerError(Exception):
-    """The answer is none of the store's: a login page, an answer without its checksum, a listing without a name."""
+    """The answer does not come from the store: a login page, an answer without its checksum, a listing without a name."""
 
 
 class VanishedError(Exception):
@@ -49,7 +49,7 @@ class HeaderError(Exception):
 
 
 class Failure(enum.Enum):
-    """What went wrong, with the error that ends the call; `UnavailableError` only once the deadline has passed."""
+    """A kind of failure, with the error that ends the call; `UnavailableError` ends it only once the deadline has passed."""
 
     UNREACHABLE = "no connection, or it broke off", UnavailableError
     BUSY = "the store, or what gives its tokens, is busy", UnavailableError
@@ -78,7 +78,7 @@ class Failure(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """How a provider shows a failure: an exception of its client, or an answer.
+    """How to recognise a failure: by an exception of the provider's client, or by an answer.
 
     Attributes:
         failure: What it is.
@@ -124,7 +124,7 @@ class Rule:
 
 
 def find(rules: Sequence[Rule], error: Exception, status: int, code: str, action: str) -> Failure | None:
-    """Return what the first matching rule says; None for an error that is no provider's, a defect."""
+    """Return the failure of the first matching rule; None for an error that does not come from the provider: a defect."""
     if is_certificate(error):
         error = CertificateError()
     elif is_header(error):

@@ -1,4 +1,4 @@
-"""A store in a Google Cloud Storage bucket, by generation preconditions."""
+"""This store lies in a Google Cloud Storage bucket and creates objects by generation preconditions."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ class Connection:
 
 
 class _Adapter(HTTPAdapter):
-    """Sends large bodies in blocks, so that time-outs are about progress; tells pages of others from answers."""
+    """Sends large bodies in blocks, so that time-outs measure progress; recognises answers that are not the store's."""
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request."""
@@ -280,7 +280,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _TokenAdapter(_Adapter):
-    """Tells a token endpoint that is busy from one that refuses: the client takes only some statuses for passing."""
+    """Distinguishes a busy token endpoint from one that refuses: the client repeats only some statuses."""
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request."""

@@ -1,4 +1,4 @@
-"""A store in a local directory: each object is a file, linked into its place so that creation is atomic and durable."""
+"""This store lies in a local directory: each object is a file, linked into its place so that creation is atomic and durable."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LocalStore:
             raise ObjectNotFoundError(f"{self.uri}/{key}") from None
 
     def write(self, key: str, data: bytes) -> None:
-        """Write an object whatever was there."""
+        """Write an object, whether or not there was one."""
         path = self._path(key)
         with self._failing("write", path), self._temporary(path, data, durable=False) as temporary:
             temporary.replace(path)
@@ -101,7 +101,7 @@ class LocalStore:
         return data
 
     def stats(self, prefix: str = "", *, most: int | None = None) -> dict[str, Stat]:
-        """Return what `list` and `stat` together tell, for at most so many keys."""
+        """Return each key with its `Stat`, for at most so many keys."""
         stats: dict[str, Stat] = {}
         for key in self.list(prefix)[:most]:
             try:

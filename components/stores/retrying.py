@@ -1,4 +1,4 @@
-"""Repeats a store call that failed in passing, with jittered back-off, until a deadline."""
+"""A store call that failed for a passing reason is repeated with jittered back-off until a deadline."""
 
 import logging
 import random

@@ -1,4 +1,4 @@
-"""A store in an S3-compatible bucket (S3, MinIO, SeaweedFS), by conditional writes."""
+"""This store lies in an S3-compatible bucket (S3, MinIO, SeaweedFS) and creates objects by conditional writes."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class S3Store(BucketStore):
         return Found(stat, answer["Metadata"].get("nonce", ""))
 
     def _parts(self, name: str, answer: dict[str, Any], left: float) -> dict[str, str]:
-        """Return the digest of an object that was uploaded in parts of one size, if the server tells it."""
+        """Return the digest of an object that was uploaded in parts of one size, if the server names it."""
         match = _PARTS_MD5.fullmatch(answer["ETag"])
         if not match or _is_encrypted(answer):
             return {}
@@ -309,7 +309,7 @@ def _body(answer: dict[str, Any]) -> bytes:
 
 
 def _digests(answer: dict[str, Any]) -> dict[str, str]:
-    """Return the digests that an answer, or a row of a listing, tells of the object."""
+    """Return the digests of the object that an answer or a row of a listing contains."""
     digests = {}
     if sha256 := answer.get("Metadata", {}).get("sha256"):
         digests["sha256"] = sha256

@@ -1,1 +1,1 @@
-"""What raw data looks like: published data sets, own catalogues, tables, images and archives."""
+"""Readers know the formats of raw data: published data sets, own catalogues, tables, images and archives."""

@@ -1,4 +1,4 @@
-"""Reads the members of zip and tar archives in place, with limits that hold while reading; nothing is ever extracted.
+"""Members of zip and tar archives are read in place, with limits that hold while reading; nothing is ever extracted.
 
 `zipfile` reads the archives; what it lets pass is checked here: overlapping members (before Python 3.11.8), sizes, links.
 
@@ -59,7 +59,7 @@ def open_archive(path: Path, *, limits: Limits | None = None, label: str = "") -
 
 
 def is_archive(name: str) -> bool:
-    """Tell by its name whether a file is an archive."""
+    """Return whether a file is an archive, by its name."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -85,7 +85,7 @@ class _Archive:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Reason by name, for members that no reader gets."""
+        """For members that are not read, the reason by name."""
         return self._names.refused
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ _MAX_ID_LENGTH = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What `dataset.yaml` says.
+    """The content of `dataset.yaml`.
 
     Attributes:
         table: Member name of the table, whose first line holds the column names.

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: four IDX files with a fixed test set.
+"""Fashion-MNIST consists of four IDX files and has a fixed test set.
 
 Source: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747; https://github.com/zalandoresearch/fashion-mnist
 """
@@ -50,7 +50,7 @@ LIMITS = Limits(member_bytes=MAX_BYTES)
 
 
 def is_published(name: str, data: bytes) -> bool:
-    """Tell whether a gzipped file is the publisher's own, byte for byte.
+    """Return whether a gzipped file is the publisher's own, byte for byte.
 
     Raises:
         DataError: It has the published file's size but not its digest.

@@ -1,4 +1,4 @@
-"""Kaggle's Fashion Product Images (Small): `styles.csv` and one image a product, packed or unpacked.
+"""Kaggle's Fashion Product Images (Small) consist of `styles.csv` and one image for each product, packed or unpacked.
 
 Source: https://www.kaggle.com/datasets/paramaggarwal/fashion-product-images-small
 """
@@ -83,7 +83,7 @@ def read(members: Members, *, scratch: Path, limit: int = 0) -> RawDataset:
 
 
 def parse_styles(data: bytes, findings: Findings, *, name: str = TABLE) -> Table:
-    """Read the table; repair rows with extra commas, quarantine whatever else is wrong.
+    """Read the table; repair rows with extra commas and quarantine all other wrong rows.
 
     Its writer quotes nothing, and the first nine fields never hold a comma, so the rest of a longer row is the product's
     name. A repaired row is kept only where its fields two to nine are values that ordinary rows have in the same columns.

@@ -1,4 +1,4 @@
-"""What a row must have to be an example: an id of its own and a label; spellings of one class become one class."""
+"""A row must have an id of its own and a label to be an example; the spellings of one class become one class."""
 
 import logging
 import unicodedata
@@ -87,7 +87,7 @@ def make_table(
 
 
 def _merged(labels: list[str], findings: Findings) -> list[str]:
-    """Return the labels with every class under its most frequent spelling; tell of the others, and of odd names."""
+    """Return the labels with every class under its most frequent spelling; warn of other spellings and of odd names."""
     counts = Counter(labels)
     spellings: dict[str, list[str]] = {}
     for label in sorted(counts, key=lambda label: (-counts[label], label)):

@@ -1,4 +1,4 @@
-"""Files by name, wherever they lie: which names are offered, what a file may cost, and several archives as one source."""
+"""A source's files are read by name; this module decides which names are offered and how much may be read."""
 
 import re
 import unicodedata
@@ -17,7 +17,7 @@ MAX_NAME_LENGTH = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a source may cost; the values are those of the project's threat model.
+    """Limits of a source's size; the values are those of the project's threat model.
 
     Attributes:
         num_members: Files in it.
@@ -49,7 +49,7 @@ class Names:
         self.refused: dict[str, str] = {}
 
     def add(self, raw: str) -> str | None:
-        """Take a file's name as it stands; return it as offered, or None where it is not."""
+        """Add a file's raw name; return the name under which it is offered, or None if it is refused."""
         name = unicodedata.normalize("NFC", raw).replace("\\", "/")
         while name.startswith("./"):
             name = name[2:]
@@ -69,7 +69,7 @@ class Names:
         return None
 
     def refuse(self, raw: str, reason: str) -> None:
-        """Record a file that no reader gets."""
+        """Record a file that is not offered to readers."""
         self.refused[raw.encode("utf-8", "backslashreplace").decode()] = reason
 
 

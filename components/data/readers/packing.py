@@ -1,4 +1,4 @@
-"""Decodes a list of images with all cores, straight into one array on disk: memory does not grow with their number."""
+"""Images are decoded on all cores straight into one array on disk: memory does not grow with their number."""
 
 import hashlib
 import math

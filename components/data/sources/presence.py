@@ -1,4 +1,4 @@
-"""Whether a source can be there, before anything is fetched."""
+"""This module checks whether a source can be there, before anything is fetched."""
 
 from components.data.sources.kaggle import find_credentials
 from components.dataset_name import FASHION_PRODUCTS, KAGGLE, local_path, quoted

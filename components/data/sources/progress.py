@@ -1,4 +1,4 @@
-"""Tells now and then how far a long transfer is."""
+"""A long transfer logs its progress now and then."""
 
 import logging
 import time

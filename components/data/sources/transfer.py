@@ -1,4 +1,4 @@
-"""What every way of fetching a file shares: where it goes, how long to try, and what must be true of it afterwards."""
+"""All ways of fetching a file share this: the place it goes to, the patience, and the checks afterwards."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ class Partial:
 
     @classmethod
     def open(cls, path: Path) -> "Partial":
-        """Take up what is there."""
+        """Open the download, with the bytes that an earlier attempt left."""
         try:
             state = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if path.is_file() and isinstance(state["validator"], str) and state["validator"]:
@@ -62,7 +62,7 @@ class Partial:
 
     @property
     def size(self) -> int:
-        """Return the bytes that are there."""
+        """Return the number of bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def begin(self, validator: str) -> None:
@@ -73,7 +73,7 @@ class Partial:
         self.path.with_suffix(".json").write_text(json.dumps({"validator": validator}), encoding="utf-8")
 
     def discard(self) -> None:
-        """Forget everything."""
+        """Delete the download."""
         self.validator = ""
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".json").unlink(missing_ok=True)

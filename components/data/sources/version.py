@@ -1,4 +1,4 @@
-"""When did a source change? A cheap answer, so that a cached ingest is reused exactly as long as its data is the same."""
+"""A source's version changes with its data and is cheap to find, so that a cached ingest is reused while it holds."""
 
 import hashlib
 import logging

@@ -1,1 +1,1 @@
-"""Whether a model becomes the champion, and what is kept of champions."""
+"""This package decides whether a model becomes the champion, and keeps the champions."""

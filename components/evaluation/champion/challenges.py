@@ -1,4 +1,4 @@
-"""The challenges of one dataset in a store, and how much chance of an error each of them may spend.
+"""This module records the challenges of a dataset and fixes the chance of an error that each of them may spend.
 
     champions/<dataset>/challenges/000017.json      create-only; one for each pair of models and each set of images they met on
 

@@ -1,4 +1,4 @@
-"""Whether a challenger that is better overall may lose on a class: a test of non-inferiority for each of them.
+"""A test of non-inferiority decides, class by class, whether a challenger that is better overall loses too much.
 
 The burden of proof lies with the challenger: on every class the images must rule out, at 0.95, that it loses more than the class's
 margin. The margin follows from what the number of images n can tell: 120 / sqrt(n) points, but no less than 5. Classes with fewer

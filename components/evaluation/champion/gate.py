@@ -1,4 +1,4 @@
-"""The champion gate: whether a run's best model replaces the one in use, decided on the same held-out images.
+"""The champion gate decides on the same held-out images whether a run's best model replaces the one in use.
 
     champions/<dataset>/000003.json             create-only; the highest number is the champion, the others are its history
     champions/<dataset>/models/<sha256>/        model.onnx, model.json, model_card.md, seen.npy; shared by every record that names it
@@ -136,7 +136,7 @@ def rollback(root: str, dataset: str, run: dict[str, Any] | None = None) -> dict
 def _promote_one(
     records: ChampionRecords, challenger: Challenger | None, min_gain: float, run: dict[str, Any]
 ) -> dict[str, Any]:
-    """Judge against the present champion, write the next version where won, and judge again where somebody was faster."""
+    """Judge against the present champion and write the next version if the challenger won; judge again if another run was faster."""
     if challenger is None:
         present = records.current()
         return _entry("no-model", present.version if present else None, "no approach has a usable model")

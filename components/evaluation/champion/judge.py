@@ -1,4 +1,4 @@
-"""Judges a challenger against the champion in use: both answer for the same images, which neither was trained or selected on.
+"""The judge compares a challenger with the champion on the same images, which neither was trained or selected on.
 
 Two questions are put to the images, each with a stated chance of an error: is the challenger better (McNemar's exact one-sided
 test, its level from `champion.challenges`), and is it on no class worse by more than a margin (`champion.class_losses`)?
@@ -29,7 +29,7 @@ MIN_UNSEEN = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A decision and why.
+    """A decision and its reason.
 
     Attributes:
         decision: `first`, `better`, `tie`, `too-small`, `not-proven`, `worse`, `worse-class`, `same-model`, `missing`, `corrupt`,

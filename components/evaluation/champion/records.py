@@ -1,4 +1,4 @@
-"""The champions of one dataset in a store: numbered records that are only ever created, and the models they name."""
+"""A dataset's champions are numbered records in a store, which are never changed, and the models that they name."""
 
 import hashlib
 import io
@@ -188,7 +188,7 @@ class ChampionRecords:
 
 
 def model_digest(model_dir: Path) -> str:
-    """Return the SHA-256 of a model's ONNX, by which champions are known."""
+    """Return the SHA-256 of a model's ONNX, which identifies a champion."""
     return hashlib.sha256((Path(model_dir) / "model.onnx").read_bytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The report's charts: one function each, from plain results to inline SVG."""
+"""Each function draws one of the report's charts as inline SVG from plain results."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Figures of earlier runs, kept in the store beside studies and champions so that a report can show the trend."""
+"""Scores of earlier runs are kept in the store beside studies and champions, so that a report can show the trend."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The short Markdown that the Kubeflow UI shows on the report step's own page."""
+"""The Kubeflow UI shows this short Markdown on the report step's own page."""
 
 from typing import Any
 

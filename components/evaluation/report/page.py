@@ -1,4 +1,4 @@
-"""What the report's template is filled with: every section of every dataset as plain rows, charts and pictures."""
+"""This module fills the report's template: every section of every dataset as plain rows, charts and pictures."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""Test images for the report: which ones to show, and each as a small data URI."""
+"""This module chooses test images for the report and turns each into a small data URI."""
 
 import base64
 import io
