@@ -19,6 +19,9 @@ EVENTS_VARIABLE = "FASHION_TUNING_EVENTS"
 COMMIT_VARIABLE = "FASHION_TUNING_COMMIT"
 """Names the commit of the code; set by the images and by a local run, shown in the report."""
 
+REGISTRY_VARIABLE = "FASHION_TUNING_MODEL_REGISTRY"
+"""Names the URL of Kubeflow's Model Registry; set in the promote step where the cluster profile has a `model_registry`."""
+
 TERMINATION_LOG = Path("/dev/termination-log")
 """What a container leaves here, Kubernetes shows as the pod's last word. Kubeflow's launcher makes every exit code a 1."""
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "study": ("pipelines.commands.study:study_group", "Look at studies."),
     "champion": (
         "pipelines.commands.champion:champion_group",
-        "Look at the champion of a dataset, go back to an earlier one, or hand it to servers.",
+        "Look at the champion of a dataset, go back to an earlier one, hand it to servers, or register it.",
     ),
 }
 """Where each command is, and what the list of commands says of it: listing them must not import them all."""

@@ -3,6 +3,7 @@
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components.runtime import REGISTRY_VARIABLE
 from pipelines.images import image_name
 from pipelines.profile import ClusterProfile, StepSettings, num_cpus
 
@@ -48,6 +49,8 @@ def apply_profile(task: PipelineTask, step: str, profile: ClusterProfile) -> Pip
         backoff_factor=profile.retries.factor,
         backoff_max_duration=profile.retries.max_duration,
     )
+    if profile.model_registry and step == "promote":
+        task.set_env_variable(REGISTRY_VARIABLE, profile.model_registry)
     environment = {THREADS: str(max(1, int(num_cpus(settings.cpu))))} | profile.environment
     for name, value in sorted(environment.items()):
         task.set_env_variable(name, value)

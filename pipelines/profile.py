@@ -130,6 +130,7 @@ class ClusterProfile:
         environment: Environment variables of every step; never a secret.
         secrets: Which step may read which secret.
         notify: Where the end of a run is reported; None, or nothing in the file, for no report.
+        model_registry: URL of Kubeflow's Model Registry, where promotions register champions; "" for none.
         retries: How every step is retried.
         steps: Settings by step; in the file, `search` and `train` stand for those steps of every approach.
     """
@@ -156,6 +157,7 @@ class ClusterProfile:
     environment: dict[str, str] = field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     notify: Notify | None = None
+    model_registry: str = ""
     retries: Retries = field(default_factory=Retries)
     steps: dict[str, StepSettings] = field(default_factory=lambda: {step: StepSettings() for step in STEPS})
 

@@ -22,6 +22,7 @@ _PATTERNS: dict[str, tuple[str, str]] = {
         r"[a-z0-9][-a-z0-9.]*(:[0-9]+)?(/[a-z0-9][-a-z0-9._]*)*",
         "a registry's host and path in lower case, without a scheme",
     ),
+    "model_registry": (r"(https?://[^\s/@]+)?", "an http(s) URL without credentials and path, or empty"),
     "image_pull_policy": ("Always|IfNotPresent|Never", "Always, IfNotPresent or Never"),
     "study_root": (_STORE, "gs://BUCKET/PREFIX or s3://BUCKET/PREFIX without a slash at the end"),
     "pipeline_root": (f"({_STORE})?", "gs://BUCKET/PREFIX or s3://BUCKET/PREFIX without a slash at the end, or empty"),

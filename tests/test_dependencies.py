@@ -13,13 +13,13 @@ from tests.test_layout import ROOT, imports, tracked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 STEPS = PROJECT["project"]["dependencies"]
-KERAS, TORCH, PIPELINES, EXPORTS = (
-    PROJECT["project"]["optional-dependencies"][name] for name in ("keras", "torch", "pipelines", "exports")
+KERAS, TORCH, REGISTRY, PIPELINES, EXPORTS = (
+    PROJECT["project"]["optional-dependencies"][name] for name in ("keras", "torch", "registry", "pipelines", "exports")
 )
 TEST = PROJECT["dependency-groups"]["test"]
 OURS = {"benchmarks", "components", "images", "pipelines", "tests"}
 AREAS = {
-    "components": (*STEPS, *KERAS, *TORCH, "kfp"),
+    "components": (*STEPS, *KERAS, *TORCH, *REGISTRY, "kfp"),
     "images": (*STEPS, *TORCH),
     "pipelines": (*STEPS, *PIPELINES, *EXPORTS),
     "benchmarks": (*STEPS, *KERAS, *TORCH, *PIPELINES, *EXPORTS, *TEST),
@@ -69,7 +69,7 @@ def test_lock_holds_what_is_declared(lock):
     """A changed requirement without `make lock` is noticed here, and no lock file names a package index."""
     text = (ROOT / lock).read_text(encoding="utf-8")
     locked = dict(re.findall(r"^([a-z0-9-]+)(?:\[[a-z,-]+\])?==([^\s;]+)", text, re.M))
-    wanted = [Requirement(t) for t in (*STEPS, *KERAS, *TORCH, *PIPELINES, *EXPORTS, *TEST)]
+    wanted = [Requirement(t) for t in (*STEPS, *KERAS, *TORCH, *REGISTRY, *PIPELINES, *EXPORTS, *TEST)]
 
     assert "://" not in text
     assert [] == [

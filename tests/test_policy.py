@@ -176,6 +176,7 @@ def test_no_image_carries_both_frameworks():
         "requirements-keras-gpu.txt": ["tensorflow"],
         "requirements-keras.txt": ["tensorflow"],
         "requirements-kfp.txt": [],
+        "requirements-registry.txt": [],
         "requirements-torch.txt": ["torch"],
     } == carried
 

@@ -11,6 +11,7 @@ model_configuration.html, and https://kserve.github.io/website/docs/reference/cr
 import contextlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -63,13 +64,10 @@ def export_champion(root: str, dataset: str, to: str, service_account: str = "")
     champion = records.champion()
     files = _repository(records, champion, Classifier.of_champion(root, dataset))
     target, storage_uri = open_store(to), ""
-    if target.uri.partition("://")[0] in ("gs", "s3"):
+    if _is_bucket(target):
         storage_uri = target.uri
-    elif "://" in root and not root.startswith("file:"):
-        beside = open_store(root) / "champions" / dataset / "serving" / f"{champion.version:06d}"
-        for key, data in files.items():
-            beside.create(key, data)
-        storage_uri = beside.uri
+    elif _is_bucket(open_store(root)):
+        storage_uri = _published(root, champion, dataset, files)
     if storage_uri:
         manifest = inference_service(dataset, champion, storage_uri, service_account)
         files[MANIFEST] = yaml.safe_dump(manifest, sort_keys=False).encode()
@@ -81,6 +79,15 @@ def export_champion(root: str, dataset: str, to: str, service_account: str = "")
     return Exported(
         version=champion.version, files=[f"{target.uri}/{key}" for key in sorted(files)], storage_uri=storage_uri
     )
+
+
+def champion_uri(root: str, dataset: str) -> str:
+    """Return where servers find the champion: its repository in the bucket, written there if need be, or its file here."""
+    records = ChampionRecords(open_store(root), dataset)
+    champion = records.champion()
+    if not _is_bucket(open_store(root)):
+        return Path(records.model_uri(champion.sha256)).resolve().as_uri()
+    return _published(root, champion, dataset, _repository(records, champion, Classifier.of_champion(root, dataset)))
 
 
 def triton_config(classifier: Classifier, dataset: str, parameters: dict[str, str]) -> str:
@@ -158,6 +165,18 @@ def _repository(records: ChampionRecords, champion: Record, classifier: Classifi
     with contextlib.suppress(ObjectNotFoundError):  # whoever made the champion by hand made no card
         files[f"{dataset}/model_card.md"] = records.read_card(champion.sha256)
     return {**files, f"{dataset}/{champion.version}/model.onnx": records.read_model(champion.sha256)}
+
+
+def _is_bucket(store: Store) -> bool:
+    return store.uri.startswith(("gs://", "s3://"))
+
+
+def _published(root: str, champion: Record, dataset: str, files: dict[str, bytes]) -> str:
+    """Write the repository beside the champion's records, once for each version; return where."""
+    beside = open_store(root) / "champions" / dataset / "serving" / f"{champion.version:06d}"
+    for key, data in files.items():
+        beside.create(key, data)
+    return beside.uri
 
 
 def _write(target: Store, files: dict[str, bytes]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from components.errors import FashionTuningError
 from components.evaluation.champion.gate import promote
 from components.evaluation.kept import REPORT, SUMMARY, keep_result
+from components.evaluation.registry import register_all
 from components.evaluation.report.report import write_report
 from components.parameters import PromotionSettings
 from components.search.study.checkpoints import Checkpoints
@@ -115,6 +116,7 @@ def promote_step(
     champions = {name: part["champion"] for name, part in summary["datasets"].items()}
     lines = [f"- **{name}**: {c['decision']}. {c['reason']}" for name, c in champions.items()]
     Path(overview_path).write_text("# Champions\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    register_all(run["study_root"], [name for name, champion in champions.items() if champion["version"]])
     _drop_checkpoints(run["study_root"], model_dirs)
 
 

@@ -19,7 +19,7 @@ _debug_option = click.option("--debug", is_flag=True, help="Show tracebacks.")
 
 @click.group("champion")
 def champion_group() -> None:
-    """Look at the champion of a dataset, go back to an earlier one, or hand it to servers."""
+    """Look at the champion of a dataset, go back to an earlier one, hand it to servers, or register it."""
 
 
 @champion_group.command("show")
@@ -81,6 +81,21 @@ def export_command(dataset: str, study_root: str, to: str, service_account: str,
             f"there is no {MANIFEST}: KServe serves from buckets only, and neither --study-root nor --to is one",
             err=True,
         )
+
+
+@champion_group.command("register")
+@click.argument("dataset")
+@_root_option
+@click.option(
+    "--registry", required=True, metavar="URL", help="Kubeflow's Model Registry, for example http://HOST:8080."
+)
+@_debug_option
+def register_command(dataset: str, study_root: str, registry: str, debug: bool) -> None:  # noqa: ARG001
+    """Register the champion of DATASET in Kubeflow's Model Registry, once."""
+    from components.evaluation.registry import register
+
+    version, is_new = register(study_root, dataset, registry)
+    click.echo(f"version {version} of {dataset} {'is registered' if is_new else 'was registered before'} in {registry}")
 
 
 def _line(record: dict[str, Any], *, is_champion: bool) -> str:

@@ -19,6 +19,7 @@ LOCKS = {
     "requirements-keras.txt": ("--extra", "keras"),
     "requirements-keras-gpu.txt": ("--extra", "keras", "--group", "keras-gpu"),
     "requirements-torch.txt": ("--extra", "torch"),
+    "requirements-registry.txt": ("--extra", "registry"),
 }
 """What each lock file adds to the dependencies of pyproject.toml."""
 PYTHON_VERSION, PLATFORM = "3.12", "x86_64-manylinux_2_28"
@@ -59,6 +60,8 @@ def names_command(cluster: str) -> None:
 def build_command(targets: tuple[str, ...], cluster: str, engine: str, cpu: bool, arguments: tuple[str, ...]) -> None:
     """Build the images, all of them or those named."""
     profile = load_profile(cluster)
+    if profile.model_registry:
+        arguments = (*arguments, "MODEL_REGISTRY=1")
     for target in targets or TARGETS:
         build_image(target, image_name(target, profile), engine=engine, cpu=cpu, arguments=arguments)
 

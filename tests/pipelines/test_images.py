@@ -11,7 +11,7 @@ from pipelines import images
 from pipelines.commands import images as image_commands
 from pipelines.commands.images import LOCKS, images_command
 from pipelines.images import PINNED, image_name, image_tag
-from pipelines.profile import load_profile
+from pipelines.profile import PROFILES_DIR, load_profile
 from pipelines.targets import IMAGE_TARGETS, TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +134,19 @@ def test_build_passes_version_commit_and_variant(engine):
     assert f"--target keras --tag localhost/fashion-tuning/keras:{COMMIT} -f images/Dockerfile" in call
     for argument in (f"VERSION={version}", f"COMMIT={COMMIT}", "A=b", "KERAS_LOCK=requirements-keras.txt"):
         assert f"--build-arg {argument}" in call
+
+
+@pytest.mark.usefixtures("commit")
+@pytest.mark.parametrize("registry", ["", "http://registry:8080"])
+def test_the_registrys_client_is_built_in_where_the_profile_names_one(engine, tmp_path, registry):
+    """The base image is small for everybody else."""
+    text = (PROFILES_DIR / "gke.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(f"{text}\nmodel_registry: '{registry}'\n")
+
+    result = CliRunner().invoke(images_command, ["build", "base", "--cluster", str(tmp_path / "mine.yaml")])
+
+    assert 0 == result.exit_code, result.output
+    assert ("--build-arg MODEL_REGISTRY=1" in engine.read_text()) == bool(registry)
 
 
 def test_push_refuses_what_no_commit_names(monkeypatch, engine):

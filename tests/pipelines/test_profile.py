@@ -7,6 +7,7 @@ import yaml
 from kfp import dsl
 
 from components.errors import ConfigurationError, ParameterError
+from components.runtime import REGISTRY_VARIABLE
 from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
 from pipelines.images import image_tag
@@ -104,6 +105,7 @@ def test_unreadable_yaml_is_a_configuration_error(tmp_path):
         ({"api": "localhost:8080"}, "api must be an http(s) URL without credentials; got 'localhost:8080'"),
         ({"api": "http://me:pw@host"}, "api must be an http(s) URL without credentials"),
         ({"api": None}, "api must be given; got nothing"),
+        ({"model_registry": "http://me:pw@host"}, "model_registry must be an http(s) URL without credentials and path"),
         ({"namespace": "Fashion_Tuning"}, "namespace must be a DNS label"),
         ({"namespace": "a" * 64}, "namespace must be a DNS label"),
         ({"kubernetes_version": 1.29}, 'kubernetes_version must be a version such as "1.29", in quotes; got 1.29'),
@@ -342,6 +344,24 @@ def test_a_step_computes_with_the_cpus_that_are_its_own(cpu, environment, thread
 
     container = pipeline.pipeline_spec.deployment_spec["executors"]["exec-train-mlp"]["container"]
     assert {"OMP_NUM_THREADS": threads} == {entry["name"]: entry["value"] for entry in container["env"]}
+
+
+def test_only_promote_knows_the_model_registry():
+    """Where the profile names one, its URL is in that step's environment and in no other's."""
+    profile = dataclasses.replace(load_profile("gke"), model_registry="http://registry:8080")
+
+    @dsl.component(base_image="x", install_kfp_package=False)
+    def step() -> int:
+        return 1
+
+    @dsl.pipeline(name="p")
+    def pipeline():
+        apply_profile(step(), "promote", profile)
+        apply_profile(step(), "evaluate", profile)
+
+    executors = pipeline.pipeline_spec.deployment_spec["executors"].values()
+    named = [{e["name"]: e["value"] for e in executor["container"]["env"]} for executor in executors]
+    assert ["http://registry:8080"] == [env[REGISTRY_VARIABLE] for env in named if REGISTRY_VARIABLE in env]
 
 
 def test_local_profile_sets_only_the_image():

@@ -166,6 +166,10 @@ class ChampionRecords:
             )
         return data
 
+    def model_uri(self, sha256: str) -> str:
+        """Return where the ONNX of a champion is."""
+        return f"{self._store.uri}/models/{sha256}/model.onnx"
+
     def read_card(self, sha256: str) -> bytes:
         """Return a champion's model card; raise `ObjectNotFoundError` without one."""
         return self._store.read(f"models/{sha256}/model_card.md")
