@@ -117,7 +117,8 @@ class SmallMapConv2d(nn.Conv2d):
     """A convolution without bias that trains as one matrix product where a CPU would compute maps of a few positions.
 
     oneDNN's gradient of the weights reaches a third of the processor's speed on maps of 2x3, a matrix product all of it:
-    a training step on 80x60 images takes a tenth less. Everywhere else, and for inference, it is `nn.Conv2d`.
+    a training step on 80x60 images takes a tenth less. On maps of 1x1, which 28x28 images end in, only the middle of the kernel
+    counts, and a step takes a seventh less. Everywhere else, and for inference, it is `nn.Conv2d`.
     """
 
     MAX_POSITIONS = 12
@@ -128,15 +129,18 @@ class SmallMapConv2d(nn.Conv2d):
         height, width = ((length + 2 * padding - size) // stride + 1 for length in images.shape[2:])
         if not self.training or images.is_cuda or height * width > self.MAX_POSITIONS:
             return super().forward(images)
-        around = functional.pad(images.permute(0, 2, 3, 1), (0, 0, *[padding] * 4))
+        pixels, weight = images.permute(0, 2, 3, 1), self.weight.permute(0, 2, 3, 1)
+        if images.shape[2:] == (1, 1):
+            # Every part of the kernel but its middle sees padding alone.
+            return functional.linear(pixels, weight[:, padding, padding]).permute(0, 3, 1, 2)
+        around = functional.pad(pixels, (0, 0, *[padding] * 4))
         rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
         windows = [
             around[:, top : top + rows : stride, left : left + columns : stride]
             for top in range(size)
             for left in range(size)
         ]
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
-        return functional.linear(torch.cat(windows, dim=3), weight).permute(0, 3, 1, 2)
+        return functional.linear(torch.cat(windows, dim=3), weight.flatten(1)).permute(0, 3, 1, 2)
 
 
 def augment(pixels: torch.Tensor, kind: str) -> torch.Tensor:

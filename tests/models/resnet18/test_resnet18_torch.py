@@ -266,14 +266,15 @@ def test_augmentation_moves_pixels_and_makes_none_up():
     assert pixels is resnet18_network.augment(pixels, "none")
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (1, 1), (2, 1)])
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 2)])
-def test_a_small_map_is_convolved_alike_as_a_matrix_product(monkeypatch, size, stride):
+def test_a_small_map_is_convolved_alike_as_a_matrix_product(monkeypatch, size, stride, shape):
     """Output and both gradients are those of `nn.Conv2d`, whose way is left to larger maps and to inference."""
     given = {"kernel_size": size, "stride": stride, "padding": size // 2, "bias": False, "dtype": torch.float64}
     usual, small = torch.nn.Conv2d(5, 7, **given), resnet18_network.SmallMapConv2d(5, 7, **given)
     small.load_state_dict(usual.state_dict())
     monkeypatch.setattr(small, "_conv_forward", None)
-    images = torch.randn(4, 5, 3, 2, dtype=torch.float64)
+    images = torch.randn(4, 5, *shape, dtype=torch.float64)
 
     found = []
     for convolution in (usual, small):
