@@ -37,7 +37,8 @@ class Examples:
         self._source = data.images
         fits = not isinstance(data.images, np.memmap)
         if on_gpu:
-            fits = fits_on_gpu(2 * data.images.nbytes, free_gpu_bytes())
+            # While they are cast, the images are there as bytes and in half precision.
+            fits = fits_on_gpu(3 * data.images.nbytes, free_gpu_bytes())
         # TensorFlow computes with int32 on the host, wherever the GPU is: indices and labels are int64.
         self._labels = tf.constant(data.labels, tf.int64)
         # Half precision holds 0-255 exactly; no GPU kernel gathers uint8.

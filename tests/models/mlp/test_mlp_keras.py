@@ -106,7 +106,7 @@ def test_a_gpu_gets_images_that_it_can_gather(monkeypatch):
         assert (tf.float16, tf.int64, tf.int64) == (images.dtype, labels.dtype, positions.dtype)
         seen += list(zip(tf.gather(images, positions).numpy(), tf.gather(labels, positions).numpy(), strict=True))
 
-    assert [(2 * data.images.nbytes, 123)] == asked
+    assert [(3 * data.images.nbytes, 123)] == asked
     assert len(numbers) == len(seen)
     for (images, labels), batch in zip(seen, numbers, strict=True):
         assert np.array_equal(data.images[batch], images)
