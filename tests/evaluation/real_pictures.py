@@ -60,6 +60,8 @@ def assert_predict_is_evaluate(
     write_metadata(model / "model.onnx", facts)
     (model / "model.json").write_text(json.dumps({"approach": approach, **facts}))
     evaluate(model, out / "test", out / "evaluation")
+    card = (out / "evaluation" / "model_card.md").read_text(encoding="utf-8")
+    assert ("zalando-datasets/fashion_mnist" in card) == (name == "fashion-mnist")
     with np.load(out / "evaluation" / "predictions.npz") as arrays:
         probabilities = arrays["probabilities"].max(axis=1)
         expected = [(info.classes[k], p) for k, p in zip(arrays["predictions"], probabilities, strict=True)]

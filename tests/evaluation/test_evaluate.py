@@ -10,7 +10,7 @@ from components.data.pictures import PictureRule, licence_of
 from components.errors import DataError
 from components.evaluation.evaluate import Evaluation, evaluate
 from components.evaluation.inference import OnnxModel, num_threads
-from components.evaluation.model_card import model_card
+from components.evaluation.model_card import HUB_DATASETS, model_card
 from components.evaluation.ui_metrics import OTHERS, ui_metrics
 from tests.evaluation.builders import linear_onnx, make_evaluation, make_ledger, make_test_data, write_model
 
@@ -129,6 +129,7 @@ def test_the_model_card_tells_data_training_figures_limits_and_licence(tmp_path:
     ("dataset", "licence", "known"),
     [
         ("fashion-mnist", "mit", ["zalando-datasets/fashion_mnist"]),
+        ("fashion-mnist", "mit", None),
         ("fashion-products", "other", None),
         ("my-shop", "unknown", None),
     ],
@@ -138,6 +139,7 @@ def test_the_model_card_begins_with_what_hugging_face_reads(
 ) -> None:
     """YAML between two lines: licence, library, task, figures; after them the facts of `model.json`, names shown literally."""
     record = make_evaluation(dataset=dataset, classes=("T-shirt/top", "a: |b", "bag")).record
+    record["data"]["checksums"] = {"t10k-images-idx3-ubyte.gz": next(iter(HUB_DATASETS)) if known else "sha256:0"}
     rule = PictureRule.of(dataset, (28, 28, 1))
     record["model"] |= {
         "image": rule.image(),
