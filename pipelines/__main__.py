@@ -17,7 +17,7 @@ COMMANDS = {
         "Write the generated sample in the published formats.",
     ),
     "ingest": ("pipelines.commands.data:ingest_command", "Ingest one dataset and nothing else."),
-    "run": ("pipelines.local.run:run_command", "Run the whole pipeline on this machine."),
+    "run": ("pipelines.commands.run:run_command", "Run the whole pipeline on this machine."),
     "tune": (
         "pipelines.commands.tune:tune_command",
         "Search one approach on one dataset, train its winner and score it.",

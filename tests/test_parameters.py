@@ -6,7 +6,7 @@ import pytest
 
 from components.errors import ParameterError
 from components.parameters import CHOICES, RunParameters
-from pipelines.presets import PRESETS, default_parameters, run_parameters
+from pipelines.presets import PRESETS, Asked, default_parameters, run_parameters
 
 
 @pytest.fixture
@@ -107,6 +107,39 @@ def test_settings_survive_a_struct_of_floats(defaults):
 def test_choices_are_parameters(defaults):
     """Every drop-down belongs to a parameter whose default it offers."""
     assert all(defaults[name] in choices for name, choices in CHOICES.items())
+
+
+def test_flags_go_before_the_file_and_the_file_before_the_preset(defaults, tmp_path):
+    """Each way of asking changes what it names and nothing else."""
+    file = tmp_path / "week.yaml"
+    file.write_text("search_trials: 7\nseed: 3\ndata_datasets: [fashion-mnist]\n")
+    asked = Asked("quickstart", file, ("shoes=gs://bucket/shoes.zip",), ("seed=4",))
+
+    changed = {"search_trials": 7, "seed": 4, "data_datasets": ["shoes=gs://bucket/shoes.zip"]}
+    assert defaults | PRESETS["quickstart"] | changed == asked.parameters(defaults)
+    assert [True, False] == [Asked(file=file).names_datasets, Asked(settings=("seed=1",)).names_datasets]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("serch_trials: 7", "week.yaml must hold run parameters; got 'serch_trials'. Known are data_datasets"),
+        ("- search_trials", "week.yaml must map run parameters to values; got list"),
+        ("", "week.yaml must map run parameters to values; got NoneType"),
+        ("seed: [s3cr3t", "--parameters must be a YAML file; got .*week.yaml, a mistake in line"),
+        (b"seed: \xff", "--parameters must be a YAML file"),
+        (None, "--parameters must be a readable file; got .*week.yaml .No such file"),
+    ],
+)
+def test_wrong_parameter_files_are_named(defaults, tmp_path, content, problem):
+    """One line says which file, and never shows a line of it: a source may have a signature."""
+    file = tmp_path / "week.yaml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(ParameterError, match=problem) as caught:
+        Asked(file=file).parameters(defaults)
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_presets_name_parameters(defaults):

@@ -6,14 +6,27 @@ Kubeflow's artifact paths cannot be guessed from outside; `submit --wait` and CI
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from components.stores import open_store
 
-SUMMARY, REPORT = "summary.json", "report.html"
+SUMMARY, REPORT, PARAMETERS = "summary.json", "report.html", "parameters.yaml"
 
 
 def result_key(run_id: str, name: str) -> str:
     """Return the key of a run's result below its study root."""
     return f"runs/{run_id}/{name}"
+
+
+def keep_parameters(run: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Keep the file that repeats a run with `--parameters`; sources are without the queries of their URLs.
+
+    Args:
+        run: As for `keep_result`.
+        parameters: All run parameters, as the plan shows them.
+    """
+    text = yaml.safe_dump(parameters, sort_keys=True, allow_unicode=True)
+    open_store(run["study_root"]).create(result_key(run["id"], PARAMETERS), text.encode())
 
 
 def keep_result(run: dict[str, Any], name: str, path: Path) -> None:

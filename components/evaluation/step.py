@@ -8,7 +8,7 @@ from typing import Any
 
 from components.errors import FashionTuningError
 from components.evaluation.champion.gate import promote
-from components.evaluation.kept import REPORT, SUMMARY, keep_result
+from components.evaluation.kept import REPORT, SUMMARY, keep_parameters, keep_result
 from components.evaluation.registry import register_all
 from components.evaluation.report.report import write_report
 from components.parameters import PromotionSettings
@@ -70,6 +70,7 @@ def report_step(
         markdown_path=Path(overview_path),
     )
     keep_result(run, REPORT, Path(html_path))
+    keep_parameters(run, parameters)
     return {
         f"{dataset} {approach} {score}": scores[score]
         for dataset, part in summary["datasets"].items()

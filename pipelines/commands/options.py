@@ -1,8 +1,11 @@
 """What `submit` and `schedule` have in common on the command line."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,13 +13,55 @@ from components.dataset_name import local_path, parse_dataset
 from components.errors import ParameterError
 from components.parameters import RunParameters
 from pipelines.interruption import StoppedError, interrupted_once
-from pipelines.presets import PRESETS, default_parameters, run_parameters
+from pipelines.paths import UserPath
+from pipelines.presets import PRESETS, Asked, default_parameters
 
-F = TypeVar("F", bound=Callable[..., Any] | click.Command)
+if TYPE_CHECKING:
+    from pipelines.kubeflow.connection import Connection
+    from pipelines.profile import ClusterProfile
+
+Command = Callable[..., Any]
 
 
-def connection_options(command: F) -> F:
-    """Add the options that say how to reach the API."""
+@dataclass(frozen=True)
+class Reach:
+    """How to reach a cluster's API: what `connection_options` were given.
+
+    Attributes:
+        cluster: Profile, by name or path.
+        way: `auto`, `url`, `in-cluster` or `port-forward`.
+        context: Of the kubeconfig; "" for the current one.
+        installation: Namespace of Kubeflow Pipelines itself.
+    """
+
+    cluster: str
+    way: str
+    context: str
+    installation: str
+
+    def connect(self, profile: "ClusterProfile") -> AbstractContextManager["Connection"]:
+        """Return a connection to the API, which ends with the block."""
+        from pipelines.kubeflow.connection import connect
+
+        return connect(
+            api=profile.api,
+            namespace=profile.namespace,
+            way=self.way,
+            context=self.context,
+            installation=self.installation,
+        )
+
+
+def connection_options(command: Command) -> Command:
+    """Add the options that say how to reach the API; the command takes them as `reach`."""
+
+    @functools.wraps(command)
+    def with_reach(
+        *arguments: Any, cluster: str, way: str, context: str, installation: str, debug: bool, **others: Any
+    ) -> Any:
+        del debug  # taken from the arguments before anything can fail
+        return command(*arguments, reach=Reach(cluster, way, context, installation), **others)
+
     options = (
         click.option("--cluster", default="gke", show_default=True, help="Cluster profile: a name or a YAML file."),
         click.option(
@@ -38,38 +83,59 @@ def connection_options(command: F) -> F:
         ),
         click.option("--debug", is_flag=True, help="Show tracebacks."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with_options(with_reach, options)
 
 
-def parameter_options(command: F) -> F:
-    """Add the options that set run parameters."""
+SET_OPTION = click.option(
+    "--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable."
+)
+PARAMETERS_OPTION = click.option(
+    "--parameters",
+    "file",
+    type=UserPath(dir_okay=False),
+    metavar="FILE",
+    help="YAML file with run parameters, such as the parameters.yaml that a run leaves; other flags go before it.",
+)
+
+
+def parameter_options(command: Command) -> Command:
+    """Add the options that set run parameters; the command takes them as `asked`."""
+
+    @functools.wraps(command)
+    def with_asked(
+        *arguments: Any,
+        preset: str | None,
+        file: Path | None,
+        datasets: tuple[str, ...],
+        settings: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
+        return command(*arguments, asked=Asked(preset, file, datasets, settings), **others)
+
     options = (
+        click.option("--preset", type=click.Choice(list(PRESETS)), help="Named set of parameters.  [default: full]"),
+        PARAMETERS_OPTION,
         click.option(
-            "--preset", type=click.Choice(list(PRESETS)), default="full", show_default=True, help="Set of parameters."
+            "--dataset", "datasets", multiple=True, metavar="NAME=SOURCE", help="Dataset to compare on; repeatable."
         ),
-        click.option(
-            "--dataset", "datasets", multiple=True, metavar="NAME=SOURCE", help="Replaces data_datasets; repeatable."
-        ),
-        click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="One run parameter; repeatable."),
+        SET_OPTION,
     )
-    for option in reversed(options):
+    return _with_options(with_asked, options)
+
+
+def _with_options(command: Command, options: Iterable[Callable[[Command], Command]]) -> Command:
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
 
 
-def checked_parameters(
-    profile: Any, preset: str, settings: tuple[str, ...], datasets: tuple[str, ...]
-) -> dict[str, Any]:
+def checked_parameters(profile: "ClusterProfile", asked: Asked) -> dict[str, Any]:
     """Return all parameters of a run on a cluster.
 
     Raises:
         ParameterError: Lists every problem, also what only works without a cluster.
     """
-    checked = RunParameters.from_dict(
-        run_parameters(default_parameters(profile.study_root), preset, settings, datasets)
-    ).to_dict()
+    checked = RunParameters.from_dict(asked.parameters(default_parameters(profile.study_root))).to_dict()
     problems = []
     if "://" not in checked["study_root"]:
         problems.append(

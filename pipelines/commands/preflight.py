@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.options import checked_parameters, connection_options, parameter_options
+from pipelines.commands.options import Reach, checked_parameters, connection_options, parameter_options
 from pipelines.preflight.findings import Check, Outcome, run_checks
+from pipelines.presets import Asked
 
 if TYPE_CHECKING:
     from pipelines.profile import ClusterProfile
@@ -19,15 +20,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on stdout.")
 @click.pass_context
 def preflight_command(
-    context_: click.Context,
-    cluster: str,
-    way: str,
-    context: str,
-    installation: str,
-    debug: bool,  # noqa: ARG001 - taken from the arguments before anything can fail
-    preset: str,
-    datasets: tuple[str, ...],
-    settings: tuple[str, ...],
+    click_context: click.Context,
+    reach: Reach,
+    asked: Asked,
     as_json: bool,
 ) -> None:
     """Check what would stop a run: cluster, permissions, secrets, GPUs, quota, store, images, sources.
@@ -36,15 +31,15 @@ def preflight_command(
     """
     from pipelines.profile import load_profile
 
-    profile = load_profile(cluster)
-    parameters = checked_parameters(profile, preset, settings, datasets)
-    connection = {"way": way, "context": context, "installation": installation}
+    profile = load_profile(reach.cluster)
+    parameters = checked_parameters(profile, asked)
+    connection = {"way": reach.way, "context": reach.context, "installation": reach.installation}
     outcome = run_checks(all_checks(profile, parameters, connection))
     if as_json:
         click.echo(json.dumps({"cluster": profile.name, "exit_code": outcome.exit_code, **asdict(outcome)}, indent=1))
     else:
         show(profile.name, outcome)
-    context_.exit(outcome.exit_code)
+    click_context.exit(outcome.exit_code)
 
 
 def all_checks(profile: "ClusterProfile", parameters: dict[str, Any], connection: dict[str, str]) -> dict[str, Check]:

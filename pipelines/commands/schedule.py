@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import click
 from rich.console import Console
 
 from components.errors import ParameterError
-from pipelines.commands.options import checked_parameters, connection_options, parameter_options, terminable
+from pipelines.commands.options import Reach, checked_parameters, connection_options, parameter_options, terminable
 from pipelines.kubeflow.cron import Cron
+from pipelines.presets import Asked
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.connection import Connection
@@ -38,14 +40,8 @@ OFTEN = timedelta(hours=1)
 @click.pass_context
 def schedule_command(
     click_context: click.Context,
-    cluster: str,
-    way: str,
-    context: str,
-    installation: str,
-    debug: bool,  # noqa: ARG001 - taken from the arguments before anything can fail
-    preset: str,
-    datasets: tuple[str, ...],
-    settings: tuple[str, ...],
+    reach: Reach,
+    asked: Asked,
     cron_text: str | None,
     timezone: str,
     name: str,
@@ -58,10 +54,8 @@ def schedule_command(
     Kubeflow cannot change a recurring run: where anything differs it is replaced.
     """
     if click_context.invoked_subcommand:
-        given = {"cluster": cluster, "way": way, "context": context, "installation": installation}
-        click_context.default_map = {"show": {**given, "timezone": timezone, "name": name}}
+        click_context.default_map = {"show": {**asdict(reach), "timezone": timezone, "name": name}}
         return
-    from pipelines.kubeflow.connection import connect
     from pipelines.kubeflow.publish import check_size, require_cluster
     from pipelines.kubeflow.recurring import reconcile, remove_all
     from pipelines.profile import load_profile
@@ -70,15 +64,13 @@ def schedule_command(
         raise ParameterError("schedule must get either --cron or --remove. See --help")
     zone = _zone(timezone)
     cron = Cron.parse(cron_text) if cron_text is not None else None
-    profile = load_profile(cluster)
+    profile = load_profile(reach.cluster)
     require_cluster(profile)
-    parameters = {} if remove else checked_parameters(profile, preset, settings, datasets)
+    parameters = {} if remove else checked_parameters(profile, asked)
     check_size(parameters)
     with (
         terminable(),
-        connect(
-            api=profile.api, namespace=profile.namespace, way=way, context=context, installation=installation
-        ) as api,
+        reach.connect(profile) as api,
     ):
         if cron is None:
             remove_all(api, name, _say, force=force, dry_run=dry_run)
@@ -97,27 +89,20 @@ def schedule_command(
 @click.option("--name", default=DEFAULT_NAME, show_default=True, help="Name of the recurring run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show_command(
-    cluster: str,
-    way: str,
-    context: str,
-    installation: str,
-    debug: bool,  # noqa: ARG001
+    reach: Reach,
     timezone: str,
     name: str,
     as_json: bool,
 ) -> None:
     """Show the recurring run of that name: when it fires, what it runs and how its last runs ended."""
-    from pipelines.kubeflow.connection import connect
     from pipelines.kubeflow.recurring import describe, find_schedules
     from pipelines.profile import load_profile
 
     zone = _zone(timezone)
-    profile = load_profile(cluster)
+    profile = load_profile(reach.cluster)
     with (
         terminable(),
-        connect(
-            api=profile.api, namespace=profile.namespace, way=way, context=context, installation=installation
-        ) as api,
+        reach.connect(profile) as api,
     ):
         schedules = [describe(api, recurring, zone) for recurring in find_schedules(api, name)]
     if as_json:

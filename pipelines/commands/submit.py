@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from pipelines.commands.options import checked_parameters, connection_options, parameter_options, terminable
+from pipelines.commands.options import Reach, checked_parameters, connection_options, parameter_options, terminable
 from pipelines.paths import OutputFile
+from pipelines.presets import Asked
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.connection import Connection
@@ -32,14 +33,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--markdown", type=OutputFile(), help="Append the outcome to this file.")
 def submit_command(
-    cluster: str,
-    way: str,
-    context: str,
-    installation: str,
-    debug: bool,  # noqa: ARG001 - taken from the arguments before anything can fail
-    preset: str,
-    datasets: tuple[str, ...],
-    settings: tuple[str, ...],
+    reach: Reach,
+    asked: Asked,
     name: str,
     again: bool,
     wait: bool,
@@ -56,7 +51,6 @@ def submit_command(
     """
     from components.parameters import shown_parameters
     from pipelines.kubeflow.artifacts import read_json
-    from pipelines.kubeflow.connection import connect
     from pipelines.kubeflow.package import make_package
     from pipelines.kubeflow.publish import check_size, publish, require_cluster
     from pipelines.kubeflow.runs import StepStates, StepTable, failed_in, require_success, watch
@@ -65,9 +59,9 @@ def submit_command(
     from pipelines.profile import load_profile
     from pipelines.run_results import read_summary, require_promoted, show, write_markdown
 
-    profile = load_profile(cluster)
+    profile = load_profile(reach.cluster)
     require_cluster(profile)
-    parameters = checked_parameters(profile, preset, settings, datasets)
+    parameters = checked_parameters(profile, asked)
     check_size(parameters)
     display_parameters = shown_parameters(parameters)
     console = Console(stderr=True, highlight=False)
@@ -78,13 +72,11 @@ def submit_command(
     with (
         terminable(),
         tempfile.TemporaryDirectory(prefix="fashion-tuning-") as scratch,
-        connect(
-            api=profile.api, namespace=profile.namespace, way=way, context=context, installation=installation
-        ) as api,
+        reach.connect(profile) as api,
     ):
         package = make_package(Path(scratch), profile)
         published = publish(api, package, profile.experiment, say, dry_run=dry_run)
-        run_name = name or default_name(preset, published.version, parameters)
+        run_name = name or default_name(asked.preset_name, published.version, parameters)
         run = None if again else earlier_run(api, published.experiment_id, run_name, say, once=bool(name))
         if dry_run:
             say(f"run {run_name}: {'is there already and would be found' if run else 'would be started'}")

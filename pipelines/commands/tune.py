@@ -1,6 +1,7 @@
 """`tune`: one approach on one dataset, without the other approach, the comparison and the graph."""
 
 import functools
+import json
 import re
 import shutil
 import statistics
@@ -21,8 +22,9 @@ from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.trial import Ledger
 from components.stores import open_store
+from pipelines.commands.options import PARAMETERS_OPTION, SET_OPTION
 from pipelines.paths import UserPath
-from pipelines.presets import default_parameters, run_parameters
+from pipelines.presets import Asked, default_parameters
 
 UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain")
 """Run parameters that say nothing here."""
@@ -32,7 +34,8 @@ UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain"
 @click.argument("approach", type=click.Choice(tuple(APPROACHES)))
 @click.argument("dataset", metavar="NAME=SOURCE")
 @click.option("--out", required=True, type=UserPath(file_okay=False), help="Folder for the results.")
-@click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="A run parameter; may be repeated.")
+@PARAMETERS_OPTION
+@SET_OPTION
 @click.option(
     "--study",
     "study_dir",
@@ -44,14 +47,17 @@ UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain"
     default="",
     help="Study to go on with or to start; a new one begins with what the folder's others found. Default: DATASET-APPROACH.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def tune_command(
     approach: str,
     dataset: str,
     out: Path,
+    file: Path | None,
     settings: tuple[str, ...],
     study_dir: Path | None,
     study_name: str,
+    as_json: bool,
     debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Search one approach on one dataset, train its winner with every seed and score it on the held-out images.
@@ -67,14 +73,17 @@ def tune_command(
     if study_name and not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", study_name):
         raise ParameterError(f"--study-name must be lower-case letters, digits and hyphens; got {study_name!r}")
     defaults = default_parameters(str(out / "studies"))
-    checked = RunParameters.from_dict(
-        run_parameters(defaults, "full", settings, (dataset,))
-        | {"search_workers": 1, "study_root": str(out / "studies")}
-    )
+    # A file may be that of a whole run: what says nothing here is left aside.
+    fixed = {name: defaults[name] for name in UNUSED} | {"search_workers": 1}
+    asked = Asked(file=file, datasets=(dataset,), settings=settings)
+    checked = RunParameters.from_dict(asked.parameters(defaults) | fixed)
     check_source(*parse_dataset(dataset), secrets_are_here=True)
     set_up_logging()
     evaluation = _tune(approach, dataset, checked, study_dir, study_name, out)
-    _show(evaluation, out)
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "evaluation": evaluation}, indent=1))
+    else:
+        _show(evaluation, out)
 
 
 def _tune(

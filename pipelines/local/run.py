@@ -10,23 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import click
 
 from components.data.sources.presence import check_source
 from components.dataset_name import parse_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
-from components.notification.templates import FORMATS
-from components.notification.webhook import WEBHOOK_VARIABLE
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
 from pipelines.interruption import interrupted_once
-from pipelines.paths import UserPath
-from pipelines.presets import PRESETS, default_parameters, run_parameters
+from pipelines.presets import Asked, default_parameters, write_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_RUN = "local"
@@ -43,51 +37,34 @@ class RunEndedError(FashionTuningError):
         super().__init__(message)
 
 
-@click.command("run")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Named set of parameters.  [default: full]")
-@click.option("--dataset", "datasets", multiple=True, metavar="NAME=SOURCE", help="Dataset to compare on; repeatable.")
-@click.option("--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable.")
-@click.option("--out", type=UserPath(file_okay=False), help="Folder of the run; again, it resumes.")
-@click.option("--containers", is_flag=True, help="Run each step in its image (docker or a podman socket).")
-@click.option(
-    "--notify",
-    "message_format",
-    type=click.Choice(FORMATS),
-    help=f"Tell the webhook in ${WEBHOOK_VARIABLE} how it ended.",
-)
-@click.option("--debug", is_flag=True, help="Keep tracebacks in run.log.")
-def run_command(
-    preset: str | None,
-    datasets: tuple[str, ...],
-    settings: tuple[str, ...],
-    out: Path | None,
-    containers: bool,
-    message_format: str | None,
-    debug: bool,
-) -> None:
-    """Run the whole pipeline on this machine.
+def run_here(asked: Asked, out: Path, *, containers: bool, message_format: str | None, debug: bool) -> float:
+    """Run the pipeline on this machine, or go on with a run; its results are in its folder then.
 
-    Artifacts, studies, logs, report.html and summary.json are left in the run's folder. Started again with the same
-    --out, it goes on where it stood; without other flags it takes the parameters of the first start.
+    Args:
+        asked: Its parameters; where nothing is asked, those of the first start.
+        out: The run's folder.
+        containers: Run each step in its image.
+        message_format: How a webhook is told of the end; None where nobody is.
+        debug: Keep tracebacks in the log.
+
+    Returns:
+        Seconds that it took.
     """
     from pipelines.local.notify import notifying
-    from pipelines.run_results import show_scores
 
-    out = (out or Path("runs") / datetime.now().astimezone().strftime("%Y-%m-%d-%H%M%S")).resolve()
     first = _earlier_settings(out)
-    earlier = first if not (preset or datasets or settings) else None
-    parameters = earlier["parameters"] if earlier else _checked_parameters(preset or "full", datasets, settings, out)
+    earlier = first if asked.is_nothing else None
+    parameters = earlier["parameters"] if earlier else _checked_parameters(asked, out)
     containers = containers or bool(earlier and earlier["containers"])
     run_id = _run_id(first, parameters["study_root"], out)
     with _only_run_in(out):
         if earlier is None:
-            parameters = _with_sample(parameters, preset or "full", datasets, settings, out)
+            parameters = _with_sample(parameters, asked, out)
         _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
         started = time.monotonic()
         with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
             _run(out, run_id, parameters, debug)
-        show_scores(json.loads((out / "summary.json").read_text(encoding="utf-8")))
-        click.echo(f"finished in {time.monotonic() - started:.0f} s; report: {out / 'report.html'}")
+        return time.monotonic() - started
 
 
 def _earlier_settings(out: Path) -> dict[str, Any] | None:
@@ -115,22 +92,19 @@ def _run_id(first: dict[str, Any] | None, study_root: str, out: Path) -> str:
     return run_id if run_id != LOCAL_RUN else f"{LOCAL_RUN}-{secrets.token_hex(4)}"
 
 
-def _checked_parameters(preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path) -> dict[str, Any]:
-    parameters = run_parameters(default_parameters(str(out / "studies")), preset, settings, datasets)
-    checked = RunParameters.from_dict(parameters).to_dict()
+def _checked_parameters(asked: Asked, out: Path) -> dict[str, Any]:
+    checked = RunParameters.from_dict(asked.parameters(default_parameters(str(out / "studies")))).to_dict()
     for name in ("study_root", "train_weights"):
         if checked[name] and "://" not in checked[name]:
             checked[name] = str(Path(checked[name]).expanduser().absolute())
     for dataset in checked["data_datasets"]:
-        if preset != "quickstart" or "=" in dataset:
+        if asked.preset != "quickstart" or "=" in dataset:
             check_source(*parse_dataset(dataset), secrets_are_here=True)
     return checked
 
 
-def _with_sample(
-    parameters: dict[str, Any], preset: str, datasets: tuple[str, ...], settings: tuple[str, ...], out: Path
-) -> dict[str, Any]:
-    if preset != "quickstart" or datasets or any(s.startswith("data_datasets=") for s in settings):
+def _with_sample(parameters: dict[str, Any], asked: Asked, out: Path) -> dict[str, Any]:
+    if asked.preset != "quickstart" or asked.names_datasets:
         return parameters
     from components.data.sample.sample import write_sample
 
@@ -177,6 +151,10 @@ def _write_inputs(out: Path, settings: dict[str, Any]) -> None:
     path.touch()
     path.chmod(0o600)  # a presigned source has its signature here
     path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    own = settings["parameters"]["study_root"]
+    is_own = "://" not in own and Path(own).is_relative_to(out)  # a repetition has another
+    repeated = {name: value for name, value in settings["parameters"].items() if name != "study_root" or not is_own}
+    write_parameters(out / "parameters.yaml", repeated)
 
 
 def _environment(out: Path, run_id: str, debug: bool) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The check of what Kubeflow's driver checks: every kind of mistake is found before anything is submitted."""
 
 import copy
+import json
 
 import pytest
 import yaml
@@ -252,6 +253,14 @@ def test_seeded_mistake_is_found(compiled_documents, problem):
     found = driver_problems(compiled_documents)
 
     assert any(problem in each for each in found), found
+
+
+def test_compile_says_what_it_wrote(tmp_path, capsys):
+    """`--json` names the files by kind."""
+    path = tmp_path / "p.yaml"
+
+    assert 0 == main(["compile", "--cluster", "kind", "--output", str(path), "--json"])
+    assert {"pipeline": [str(path)], "components": [], "manifest": []} == json.loads(capsys.readouterr().out)
 
 
 def test_compile_refuses_what_the_driver_would_refuse(tmp_path, monkeypatch, capsys):

@@ -111,6 +111,17 @@ def test_other_content_of_the_same_commit_is_another_version(
     assert ["0.2.0-0123456789ab", "0.2.0-0123456789ab-"] == [names[0], names[1][:-8]]
 
 
+def test_parameters_of_a_file(
+    kubeflow: FakeKfpApi, cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """`--parameters` reaches the run as `--set` does."""
+    (tmp_path / "week.yaml").write_text("search_trials: 7\n")
+
+    assert 0 == run(["submit", "--cluster", cluster, "--dry-run", "--parameters", str(tmp_path / "week.yaml")])
+    assert 7 == json.loads(capsys.readouterr().out)["parameters"]["search_trials"]
+    assert {} == kubeflow.runs
+
+
 def test_dry_run_changes_nothing(kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture) -> None:
     """It says what would happen, and sends no request but GETs."""
     code = run(["submit", "--cluster", cluster, "--dry-run"])

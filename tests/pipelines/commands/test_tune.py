@@ -36,9 +36,14 @@ def test_tune_searches_trains_and_scores(tmp_path):
     study = out / "studies" / "fashion-mnist-mlp"
     assert 2 == len(list(study.glob("trials/*/result.json")))
 
-    again = tune("mlp", dataset, "--out", str(tmp_path / "other"), "--study", str(study), *settings(TINY[0], *TINY[2:]))
+    file = tmp_path / "parameters.yaml"
+    file.write_text("data_limit: 300\nsearch_epochs: 1\ntrain_replicates: 2\npromote_champion: false\n")
+    again = tune(
+        "mlp", dataset, "--out", str(tmp_path / "other"), "--study", str(study), "--parameters", str(file), "--json"
+    )
 
     assert 0 == again.returncode, again.stderr
+    assert 2 == len(json.loads(again.stdout)["evaluation"]["replicates"])
     reused = json.loads((tmp_path / "other" / "model" / "model.json").read_text())
     assert trained["hyperparameters"] == reused["hyperparameters"]
     assert trained["validation_accuracy"] == reused["validation_accuracy"]

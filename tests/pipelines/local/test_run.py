@@ -18,6 +18,7 @@ from components.evaluation.champion.gate import show
 from components.models.facts import read_metadata
 from pipelines.__main__ import run as main
 from pipelines.local.run import _run_id
+from pipelines.presets import Asked, default_parameters
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(900)
@@ -128,11 +129,27 @@ def test_run_again_resumes(finished):
     before = {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
     trained = {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
 
-    again = run("run", "--out", str(out))
+    again = run("run", "--out", str(out), "--json")
 
     assert 0 == again.returncode, again.stderr
+    told = json.loads(again.stdout)
+    assert (str(out / "report.html"), json.loads((out / "summary.json").read_text())) == (
+        told["report"],
+        told["summary"],
+    )
     assert before == {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
     assert trained == {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
+
+
+def test_run_leaves_the_file_that_repeats_it(finished, tmp_path):
+    """`--parameters` with the run's file asks for the same, but for a study root of its own; only the owner may read it."""
+    out, _ = finished
+    file = out / "parameters.yaml"
+    repeated = Asked(file=file).parameters(default_parameters(str(tmp_path)))
+    kept = json.loads((out / "parameters.json").read_text())["parameters"]
+
+    assert kept | {"study_root": str(tmp_path)} == repeated
+    assert 0o600 == file.stat().st_mode & 0o777
 
 
 def test_bad_parameters_are_reported_together_at_once(tmp_path):
