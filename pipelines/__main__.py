@@ -32,6 +32,7 @@ COMMANDS = {
     "predict": ("pipelines.commands.predict:predict_command", "Say which class pictures show."),
     "images": ("pipelines.commands.images:images_command", "Build, push and lock the container images."),
     "study": ("pipelines.commands.study:study_group", "Look at studies."),
+    "runs": ("pipelines.commands.runs:runs_group", "Look at the results of runs that ended well."),
     "champion": (
         "pipelines.commands.champion:champion_group",
         "Look at the champion of a dataset, go back to an earlier one, hand it to servers, or register it.",

@@ -3,6 +3,7 @@
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components.evaluation.cost import PRICE_VARIABLE
 from components.runtime import REGISTRY_VARIABLE
 from pipelines.images import image_name
 from pipelines.profile import ClusterProfile, StepSettings, num_cpus
@@ -54,6 +55,8 @@ def apply_profile(task: PipelineTask, step: str, profile: ClusterProfile) -> Pip
     environment = {THREADS: str(max(1, int(num_cpus(settings.cpu))))} | profile.environment
     for name, value in sorted(environment.items()):
         task.set_env_variable(name, value)
+    if step == "report" and profile.price_per_hour:
+        task.set_env_variable(PRICE_VARIABLE, f"{float(profile.price_per_hour)} {profile.currency}")
     kubernetes.add_pod_label(task, STEP_LABEL, step)
     _place(task, settings, profile)
     for secret in profile.secrets:

@@ -131,6 +131,8 @@ class ClusterProfile:
         secrets: Which step may read which secret.
         notify: Where the end of a run is reported; None, or nothing in the file, for no report.
         model_registry: URL of Kubeflow's Model Registry, where promotions register champions; "" for none.
+        price_per_hour: What an hour of a device costs, for the report and the message; 0 where nobody wants to know.
+        currency: The price's currency, three letters.
         retries: How every step is retried.
         steps: Settings by step; in the file, `search` and `train` stand for those steps of every approach.
     """
@@ -158,6 +160,8 @@ class ClusterProfile:
     secrets: tuple[Secret, ...] = ()
     notify: Notify | None = None
     model_registry: str = ""
+    price_per_hour: float = 0.0
+    currency: str = "USD"
     retries: Retries = field(default_factory=Retries)
     steps: dict[str, StepSettings] = field(default_factory=lambda: {step: StepSettings() for step in STEPS})
 

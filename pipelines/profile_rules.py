@@ -33,6 +33,7 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     "memory": (_MEMORY, "a memory quantity above 0 such as 4Gi"),
     "ephemeral_storage": (_MEMORY, "a storage quantity above 0 such as 10Gi"),
     "shared_memory": (f"({_MEMORY})?", "a memory quantity such as 2Gi, or empty"),
+    "currency": (r"[A-Z]{3}", "three capital letters such as USD"),
     "backoff": (_DURATION, "whole seconds such as 60s"),
     "max_duration": (_DURATION, "whole seconds such as 172800s"),
     "name": (_NAME, "the name of a Kubernetes secret"),
@@ -47,6 +48,7 @@ _NUMBERS = {
     "timeout_seconds": (60, 30 * 86400),
     "number": (0, 10),
     "factor": (1, 10),
+    "price_per_hour": (0, 10_000),
     "run_as_user": (1, 2**31 - 1),
     "run_as_group": (0, 2**31 - 1),
 }
@@ -110,9 +112,10 @@ def _broken_rule(name: str, value: Any, where: str) -> str:
     """Return the rule that a field's value breaks, "" for none."""
     if name in _NUMBERS:
         low, high = _NUMBERS[name]
-        kinds = (int, float) if name == "factor" else int
+        whole = name not in ("factor", "price_per_hour")
+        kinds = int if whole else (int, float)
         good = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-        return "" if good else f"a {'number' if name == 'factor' else 'whole number'} between {low} and {high}"
+        return "" if good else f"a {'whole number' if whole else 'number'} between {low} and {high}"
     if name in _PATTERNS:
         pattern, rule = _PATTERNS[name]
         return "" if isinstance(value, str) and re.fullmatch(pattern, value) else rule

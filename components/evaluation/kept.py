@@ -1,16 +1,40 @@
-"""Where a run's results are found without its artifacts: `runs/<run id>/` below the study root.
+"""A run's results without its artifacts, in `runs/<run id>/` below the study root, and the table of all of them.
 
-Kubeflow's artifact paths cannot be guessed from outside; `submit --wait` and CI read the verdict here.
+Kubeflow's artifact paths cannot be guessed from outside; `submit --wait`, `runs` and CI read the verdict here.
 """
 
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from components.stores import open_store
+from components.errors import DataError, StorageError
+from components.evaluation.report.history import FOLDER
+from components.stores import Store, open_store
+
+if TYPE_CHECKING:
+    import pandas
+
+log = logging.getLogger(__name__)
 
 SUMMARY, REPORT, PARAMETERS = "summary.json", "report.html", "parameters.yaml"
+COLUMNS = (
+    "run",
+    "created",
+    "dataset",
+    "winner",
+    "verdict",
+    "decision",
+    "champion_version",
+    "device_seconds",
+    "cost",
+    "currency",
+)
+"""Columns of the table before the scores of each approach, `<approach> accuracy` and `<approach> macro_f1`."""
+_READERS = 8
 
 
 def result_key(run_id: str, name: str) -> str:
@@ -38,3 +62,117 @@ def keep_result(run: dict[str, Any], name: str, path: Path) -> None:
         path: File to copy.
     """
     open_store(run["study_root"]).create(result_key(run["id"], name), path.read_bytes())
+
+
+def read_summaries(study_root: str) -> dict[str, dict[str, Any]]:
+    """Return `summary.json` of every run that ended well, by run id, oldest first; each has `created`, "" where it is unknown.
+
+    Args:
+        study_root: Store or directory.
+
+    Raises:
+        FashionTuningError: The store cannot be read.
+    """
+    root = open_store(study_root)
+    keys = [key for key in root.list("runs/") if key.endswith(f"/{SUMMARY}")]
+    with ThreadPoolExecutor(_READERS) as pool:
+        summaries = dict(
+            zip((key.split("/")[1] for key in keys), pool.map(lambda key: _read(root, key), keys), strict=True)
+        )
+        times = {
+            row["run"]: row["created"]
+            for row in pool.map(lambda key: _read(root, key), root.list(f"{FOLDER}/"))
+            if row and isinstance(row.get("run"), str) and isinstance(row.get("created"), str)
+        }
+    usable = {
+        run: summary for run, summary in summaries.items() if summary and isinstance(summary.get("datasets"), dict)
+    }
+    dated = {run: summary | {"created": times.get(run, "")} for run, summary in usable.items()}
+    return dict(sorted(dated.items(), key=lambda item: (item[1]["created"], item[0])))
+
+
+def runs_frame(summaries: dict[str, dict[str, Any]]) -> "pandas.DataFrame":
+    """Return one row per run and data set.
+
+    Args:
+        summaries: Of `read_summaries`.
+    """
+    import pandas
+
+    rows = []
+    for run, summary in summaries.items():
+        for dataset, part in summary["datasets"].items():
+            champion, approaches = part["champion"], part["approaches"]
+            seconds = sum(sum(scores["device_seconds"].values()) for scores in approaches.values())
+            price = summary.get("cost")
+            row = {
+                "run": run,
+                "created": summary["created"],
+                "dataset": dataset,
+                "winner": part["comparison"]["winner"],
+                "verdict": part["comparison"]["verdict"],
+                "decision": champion["decision"],
+                "champion_version": champion["version"],
+                "device_seconds": round(seconds, 1),
+                "cost": round(seconds / 3600 * price["price_per_hour"], 4) if price else None,
+                "currency": price["currency"] if price else None,
+            }
+            for name, scores in approaches.items():
+                row |= {f"{name} {score}": scores[score] for score in ("accuracy", "macro_f1")}
+            rows.append(row)
+    frame = pandas.DataFrame(rows)
+    return frame.reindex(columns=[*COLUMNS, *(name for name in frame.columns if name not in COLUMNS)])
+
+
+def compare(summaries: dict[str, dict[str, Any]], wanted: list[str]) -> dict[str, Any]:
+    """Return what runs have in common and what not.
+
+    Args:
+        summaries: Of `read_summaries`.
+        wanted: Ids of runs, or their beginnings.
+
+    Returns:
+        `runs`: ids. `parameters`: values by run, of those that differ. `datasets`: by name and approach the scores by run, and
+        whether all runs scored the same data.
+
+    Raises:
+        DataError: An id fits no run, or several.
+    """
+    runs = [_one(summaries, name) for name in wanted]
+    chosen = {run: summaries[run] for run in runs}
+    names = sorted({name for summary in chosen.values() for name in summary["parameters"]})
+    parameters = {name: {run: summary["parameters"].get(name) for run, summary in chosen.items()} for name in names}
+    datasets = {}
+    for dataset in sorted({name for summary in chosen.values() for name in summary["datasets"]}):
+        parts = {run: summary["datasets"][dataset] for run, summary in chosen.items() if dataset in summary["datasets"]}
+        approaches = sorted({approach for part in parts.values() for approach in part["approaches"]})
+        datasets[dataset] = {
+            "same_data": len({part["data"]["hash"] for part in parts.values()}) == 1,
+            "approaches": {
+                approach: {
+                    run: part["approaches"][approach] for run, part in parts.items() if approach in part["approaches"]
+                }
+                for approach in approaches
+            },
+        }
+    differing = {
+        name: values for name, values in parameters.items() if len({json.dumps(v) for v in values.values()}) > 1
+    }
+    return {"runs": runs, "parameters": differing, "datasets": datasets}
+
+
+def _one(summaries: dict[str, dict[str, Any]], name: str) -> str:
+    fitting = [run for run in summaries if run.startswith(name)]
+    if name in fitting or len(fitting) == 1:
+        return name if name in fitting else fitting[0]
+    known = ", ".join(list(summaries)[-20:]) or "none"
+    raise DataError(f"run {name!r} must name one run under the study root; {len(fitting)} fit. There are: {known}")
+
+
+def _read(root: Store, key: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(root.read(key))
+        return content if isinstance(content, dict) else None
+    except (ValueError, StorageError) as error:
+        log.warning("%s is skipped: %s", key, error)
+        return None

@@ -11,6 +11,7 @@ from components.approaches import APPROACHES
 from components.data.contract import TestData
 from components.errors import DataError
 from components.evaluation.comparison import Comparison, compare, decide
+from components.evaluation.cost import cost_of
 from components.evaluation.evaluate import EVALUATION_FILE, Evaluation
 from components.text import approach_name, clean
 
@@ -100,8 +101,11 @@ def collect(evaluation_dirs: list[Path], ingest_report_dirs: list[Path], test_di
 
 
 def summarise(results: list[DatasetResults], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of `summary.json`, schema version 1; `champion` is filled in by the promote step."""
-    return {"schema": SCHEMA, "parameters": parameters, "datasets": {r.name: _dataset_summary(r) for r in results}}
+    """Return the content of `summary.json`, schema version 1: `champion` is filled in by promote, `cost` is there where a price is known."""
+    datasets = {r.name: _dataset_summary(r) for r in results}
+    approaches = [scores for part in datasets.values() for scores in part["approaches"].values()]
+    cost = cost_of(sum(sum(scores["device_seconds"].values()) for scores in approaches))
+    return {"schema": SCHEMA, "parameters": parameters, "datasets": datasets, **({"cost": cost} if cost else {})}
 
 
 def _dataset_summary(result: DatasetResults) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from components.evaluation.cost import cost_text
 from components.evaluation.kept import REPORT, result_key
 from components.notification.workflow import FailedNode
 from components.text import clean, duration
@@ -74,7 +75,8 @@ def lines_of(event: dict[str, Any]) -> list[tuple[str, str]]:
     if data["state"] == "ended":
         lines.append(("Result", "how the run ended cannot be read from here"))
     if "cost" in data:
-        lines.append(("Cost", f"{duration(data['cost']['device_seconds'])} of device time"))
+        money = f", about {cost_text(data['cost'])}" if "amount" in data["cost"] else ""
+        lines.append(("Cost", f"{duration(data['cost']['device_seconds'])} of device time{money}"))
     if "report" in data:
         lines.append(("Report", data["report"]))
     return lines
@@ -94,5 +96,7 @@ def _dataset(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cost(summary: dict[str, Any]) -> dict[str, Any]:
+    if "cost" in summary:
+        return summary["cost"]
     approaches = [figures for part in summary["datasets"].values() for figures in part["approaches"].values()]
     return {"device_seconds": round(sum(sum(figures["device_seconds"].values()) for figures in approaches), 1)}

@@ -7,6 +7,7 @@ import yaml
 from kfp import dsl
 
 from components.errors import ConfigurationError, ParameterError
+from components.evaluation.cost import PRICE_VARIABLE
 from components.runtime import REGISTRY_VARIABLE
 from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
@@ -362,6 +363,32 @@ def test_only_promote_knows_the_model_registry():
     executors = pipeline.pipeline_spec.deployment_spec["executors"].values()
     named = [{e["name"]: e["value"] for e in executor["container"]["env"]} for executor in executors]
     assert ["http://registry:8080"] == [env[REGISTRY_VARIABLE] for env in named if REGISTRY_VARIABLE in env]
+
+
+@pytest.mark.parametrize("price", [0.0, 0.71])
+def test_price_reaches_the_report_alone(price):
+    """The report knows what an hour of a device costs; without a price no step's settings change."""
+    profile = dataclasses.replace(load_profile("kind"), price_per_hour=price, currency="EUR")
+
+    @dsl.component(base_image="x", install_kfp_package=False)
+    def report() -> int:
+        return 1
+
+    @dsl.component(base_image="x", install_kfp_package=False)
+    def evaluate() -> int:
+        return 2
+
+    @dsl.pipeline(name="p")
+    def pipeline():
+        apply_profile(report(), "report", profile)
+        apply_profile(evaluate(), "evaluate", profile)
+
+    executors = pipeline.pipeline_spec.deployment_spec["executors"]
+    prices = [
+        {entry["name"]: entry["value"] for entry in executors[f"exec-{step}"]["container"]["env"]}.get(PRICE_VARIABLE)
+        for step in ("report", "evaluate")
+    ]
+    assert [f"{price} EUR" if price else None, None] == prices
 
 
 def test_local_profile_sets_only_the_image():

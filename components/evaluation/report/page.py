@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from components.evaluation.comparison import SIGNIFICANCE
+from components.evaluation.cost import cost_text
 from components.evaluation.evaluate import Evaluation
 from components.evaluation.report import charts
 from components.evaluation.report.pictures import disagreements, mistakes
@@ -26,7 +27,7 @@ from components.evaluation.report.tables import (
 from components.evaluation.summary import DatasetResults
 from components.runtime import COMMIT_VARIABLE
 from components.search.samplers.choice import describe
-from components.search.tables import hyperparameter_names, is_scored
+from components.search.tables import hyperparameter_names, importance, is_scored
 from components.search.trial import Ledger
 from components.text import approach_name, clean, duration, percent, short_names, size
 
@@ -42,6 +43,7 @@ def page(
     history: list[dict[str, Any]],
     history_note: str,
     created: datetime,
+    cost: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the template's variables.
 
@@ -52,6 +54,7 @@ def page(
         history: The last runs, the present one last.
         history_note: A sentence that explains why earlier runs are missing; empty if they are not.
         created: Now.
+        cost: What the run's device time costs; None where no price is known.
     """
     compared = [r.comparison for r in results if r.comparison]
     ledgers = {r.name: {a: e.ledger for a, e in sorted(r.evaluations.items()) if e.ledger} for r in results}
@@ -61,6 +64,7 @@ def page(
         "differences": charts.differences(compared) if compared else None,
         "datasets": [_dataset(r, ledgers[r.name], history) for r in results],
         "budget": [_budget(r.name, r.evaluations[a], ledger) for r in results for a, ledger in ledgers[r.name].items()],
+        "money": _money(cost) if cost else "",
         "history": list(reversed(history)) if len(history) > 1 else [],
         "history_note": history_note,
         "parameters": sorted(parameters.items()),
@@ -106,6 +110,17 @@ def _dataset(result: DatasetResults, ledgers: dict[str, Ledger], history: list[d
     }
 
 
+def _money(cost: dict[str, Any]) -> str:
+    price = f"{cost['price_per_hour']:g} {cost['currency']} for an hour of a device"
+    return f"{duration(cost['device_seconds'])} of device time for searches and trainings cost about {cost_text(cost)}, at {price}."
+
+
+def _importance(ledger: Ledger) -> str:
+    """Return in words what the scores depended on; "" where there are too few to tell."""
+    shares = [f"{clean(name, 40)} {percent(share, 0)}" for name, share in importance(ledger).items() if share >= 0.01]
+    return f"What the score depended on: {', '.join(shares)}." if shares else ""
+
+
 def _stats(evaluation: Evaluation) -> dict[str, Any]:
     record = evaluation.record
     low, high = record["accuracy_ci95"]
@@ -128,6 +143,7 @@ def _search(approach: str, ledger: Ledger, dataset: str) -> dict[str, Any]:
         "approach": approach,
         "algorithm": describe(ledger.spec),
         "num_trials": len(ledger.trials),
+        "importance": _importance(ledger),
         "chart": charts.parallel_coordinates(ledger, approach, clean(dataset, 60)),
         "names": names,
         "best": [

@@ -53,7 +53,7 @@ def write_report(
     summary = summarise(results, parameters)
     created = datetime.now(UTC)
     runs, note = remember(history, str(run.get("id", "")), created, summary)
-    html = render(page(results, parameters, run, runs, note, created))
+    html = render(page(results, parameters, run, runs, note, created, summary.get("cost")))
     written = {summary_path: json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n", html_path: html}
     if markdown_path:
         written[markdown_path] = overview(results, run)
