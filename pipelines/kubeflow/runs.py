@@ -162,21 +162,23 @@ def watch(connection: Connection, run_id: str, table: StepTable, states: StepSta
         RunFailedError: Somebody deleted the run.
     """
     started = last_answer = time.monotonic()
-    away = False
+    away = missed = False
     while True:
         try:
             run = connection.call("look at the run", connection.client.runs.run_service_get_run, run_id=run_id)
             last_answer = time.monotonic()
             if away:
                 table.say("the API answers again")
-            away = False
+            away = missed = False
             table.update(run, states.of(run))
             if run.state in FINISHED:
                 return run
         except MissingError as error:
-            raise RunFailedError(
-                f"run {run_id} must exist until it ends; got a deleted run. Start another one"
-            ) from error
+            if missed:
+                raise RunFailedError(
+                    f"run {run_id} must exist until it ends; got a deleted run. Start another one"
+                ) from error
+            missed = True  # asked again: while a port-forward starts anew, another program may answer at its port
         except (UnavailableError, TryAgainError) as error:
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
                 raise UnavailableError(

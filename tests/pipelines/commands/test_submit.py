@@ -379,6 +379,14 @@ def test_a_run_deleted_while_watched_is_an_end(kubeflow: FakeKfpApi, cluster: st
     assert 65 == run(["submit", "--cluster", cluster, "--wait"])
 
 
+def test_one_answer_of_a_stranger_deletes_no_run(kubeflow: FakeKfpApi, cluster: str) -> None:
+    """A single 404, as of another program that got the port of a port-forward for a moment, is asked again."""
+    kubeflow.fail(Fault("status", status=404, method="GET", contains="/runs/", skip=2))
+    kubeflow.script = [("RUNNING", {})] * 4 + [("SUCCEEDED", {})]
+
+    assert 0 == run(["submit", "--cluster", cluster, "--wait"])
+
+
 def test_a_token_that_is_renewed_on_disk_lasts(
     kubeflow: FakeKfpApi, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
