@@ -195,9 +195,8 @@ def _run_container(
     """
     if _stopping.is_set():
         return 1
-    if command[-1] == "ingest" and _is_remote(
-        _executor_input(command)["inputs"]["parameterValues"]["dataset"]["source"]
-    ):
+    step, told = _step(command)
+    if step == "ingest" and _is_remote(told["inputs"]["parameterValues"]["dataset"]["source"]):
         options["network"] = "default"
     container = client.containers.create(image=image, command=command, volumes=volumes, **options)
     _running[container.id] = container
@@ -209,24 +208,25 @@ def _run_container(
     finally:
         _running.pop(container.id, None)
         container.remove(force=True)
-    missing = _missing_outputs(command) if status == 0 else []
+    missing = _missing_outputs(told) if status == 0 else []
     for path in missing:
         sys.stdout.write(f"the step ended well but must have written {path}; got nothing\n")
     return 1 if missing else status
 
 
-def _executor_input(command: list[str]) -> dict[str, Any]:
-    """Return what kfp tells a step: its inputs, and where its outputs belong."""
-    return json.loads(command[command.index("--executor_input") + 1])
+def _step(command: list[str]) -> tuple[str, dict[str, Any]]:
+    """Return a step and what kfp tells it, its inputs and where its outputs belong, from `... components STEP JSON ...`."""
+    name, executor_input = command[command.index("components") + 1 :][:2]
+    return name, json.loads(executor_input)
 
 
 def _is_remote(source: str) -> bool:
     return not source or local_path(source) is None
 
 
-def _missing_outputs(command: list[str]) -> list[str]:
+def _missing_outputs(told: dict[str, Any]) -> list[str]:
     """Return the files that a step's own description promises and that are not there."""
-    outputs = _executor_input(command).get("outputs", {})
+    outputs = told.get("outputs", {})
     promised = [parameter["outputFile"] for parameter in outputs.get("parameters", {}).values()]
     if promised or outputs.get("artifacts"):
         # kfp's executor writes the parameters into this one file.

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from components import steps
 from components.errors import ConfigurationError, UnavailableError
 from pipelines.images import image_name, image_tag
 from pipelines.local import containers
@@ -96,7 +97,8 @@ def command(out: Path, function: str = "train_mlp", outputs: dict | None = None,
     """What kfp runs in a step's container."""
     inputs = {"parameterValues": {"dataset": {"name": "fashion-mnist", "source": source, "version": "1"}}}
     content = {"inputs": inputs, "outputs": outputs or {"outputFile": str(out / "executor_output.json")}}
-    return ["sh", "-ec", "...", "--executor_input", json.dumps(content), "--function_to_execute", function]
+    container = getattr(steps, function).component_spec.implementation.container
+    return [*container.command, *(part.replace("{{$}}", json.dumps(content)) for part in container.args)]
 
 
 @pytest.mark.usefixtures("engine")
