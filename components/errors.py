@@ -25,6 +25,8 @@ from components.text import printable
 
 log = logging.getLogger(__name__)
 
+_DEFECT = "This is a defect; run with --debug and report the traceback"
+
 
 class FashionTuningError(Exception):
     """Base of every error a user can meet.
@@ -103,10 +105,8 @@ def exit_code_of(error: BaseException) -> int:
 def one_line(error: BaseException) -> str:
     """Return the error as one line of text without control characters."""
     text = str(error) or type(error).__name__
-    if exit_code_of(error) == 70:
-        text = (
-            f"{type(error).__name__}: {text.rstrip('.')}. This is a defect; run with --debug and report the traceback"
-        )
+    if exit_code_of(error) == 70 and _DEFECT not in text:
+        text = f"{type(error).__name__}: {text.rstrip('.')}. {_DEFECT}"
     return " ".join(printable(text).split())
 
 

@@ -74,6 +74,7 @@ def test_all_parameter_problems_are_in_the_line():
 def test_defects_say_so():
     """An unexpected exception names its type and asks for a report."""
     assert "KeyError: 'x'. This is a defect; run with --debug and report the traceback" == one_line(KeyError("x"))
+    assert one_line(KeyError("x")) == one_line(FashionTuningError(one_line(KeyError("x"))))
 
 
 def test_no_error_no_line(capsys):
