@@ -10,7 +10,7 @@ from components.errors import UnavailableError
 from pipelines.commands.preflight import all_checks, preflight_command, show
 from pipelines.images import image_tag
 from pipelines.preflight.findings import Finding, Outcome, run_checks
-from pipelines.profile import Secret, load_profile
+from pipelines.profile import Secret, load_profile, parse_profile
 from pipelines.targets import TARGETS
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kfp_api import FakeKfpApi
@@ -420,6 +420,17 @@ def test_error_becomes_a_finding():
         finding.remedy,
         finding.exit_code,
     )
+
+
+def test_webhook_that_a_profile_names_must_be_there(cluster):
+    """A run starts without the webhook's secret, so preflight is where one learns that nobody would be told."""
+    values = {"api": "", "namespace": "kubeflow", "registry": "r", "study_root": "gs://bucket/root", "steps": {}}
+    profile = parse_profile("mine", values | {"notify": {"secret": "hook"}}, "mine.yaml")
+    cluster.change(secrets=profile.secrets)
+
+    assert ["secret hook must exist; got nothing of that name"] == [f.problem for f in cluster.findings()]
+    cluster.kubernetes.objects["secrets/hook"] = {"metadata": {"name": "hook"}, "data": {"url": "aHR0cA=="}}
+    assert [] == cluster.findings()
 
 
 def test_secret_as_environment_is_checked_too(cluster):
