@@ -120,7 +120,9 @@ def changes(before: Course | None, now: Course, *, epochs: bool = True) -> Itera
         if trial.is_finished and not (known and known.is_finished):
             score = "no score" if trial.score is None else f"{trial.score:.4f}"
             standing = f" (best {best.score:.4f}, trial {best.number})" if best else ""
-            yield printable(f"{name}: {trial.status} after {trial.epochs} epochs, {score}{standing}")
+            yield printable(
+                f"{name}: {trial.status} after {trial.epochs} epoch{'' if trial.epochs == 1 else 's'}, {score}{standing}"
+            )
         elif shown := running.get(trial.number):
             if epochs and (known is None or known.status != "running" or known.worker != trial.worker):
                 yield printable(f"{name}: {trial.worker} works on it, {_describe(trial)}")

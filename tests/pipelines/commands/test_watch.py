@@ -156,7 +156,7 @@ def test_watch_ends_with_the_study(tmp_path, capsys):
     worker.join()
 
     said = capsys.readouterr().out
-    assert (0, 1) == (code, said.count("trial 0: completed after 1 epochs, 0.5000"))
+    assert (0, 1) == (code, said.count("trial 0: completed after 1 epoch, 0.5000"))
     assert "4 of 4 trials (4 completed), 4.0 of 120 device-seconds" in said
 
 
