@@ -1,4 +1,6 @@
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -68,10 +70,36 @@ def test_out_of_memory_costs_one_trial(monkeypatch):
     )
 
 
+def test_a_training_that_failed_leaves_nothing_behind(monkeypatch):
+    """Its tensors go at once and not with the next collection, which an allocation on a GPU does not wait for."""
+    trainer = resnet18.Trainer(make_train_data(30, (12, 10, 3)))
+    step, left = resnet18._Training._step, []
+
+    def exhausted(training, *given):
+        step(training, *given)
+        left.extend(weakref.ref(tensor) for tensor in training._live)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(resnet18._Training, "_step", exhausted)
+    gc.disable()
+    try:
+        with pytest.raises(TrialOutOfMemoryError):
+            trainer.fit(DESCRIBED, epochs=1, seed=0)
+        alive = [reference for reference in left if reference() is not None]
+    finally:
+        gc.enable()
+
+    assert left
+    assert [] == alive
+
+
 @pytest.mark.gpu
 def test_a_card_that_is_too_small_costs_the_trial_only():
     """A step that fails in its middle leaves nothing behind: the same trial fits once there is room."""
     trainer = resnet18.Trainer(make_train_data(600, (64, 64, 3)), require_gpu=True)
+    # The libraries' workspaces stay once they are there.
+    trainer.fit(DESCRIBED, epochs=1, seed=0)
+    torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     total = torch.cuda.get_device_properties(0).total_memory
     # ResNet18's weights, gradients, momentum and means alone take 180 MB.
