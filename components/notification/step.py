@@ -120,7 +120,8 @@ def _failures(run_id: str) -> Sequence[FailedNode]:
 
 def failed_events(path: Path) -> Sequence[FailedNode]:
     """Return the steps that failed, of the file to which a local run's steps report."""
-    events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
+    events = [json.loads(line) for line in lines]
     return [FailedNode(e["step"], f"ERROR {e['code']} {e['message']}") for e in events if e["event"] == "failed"]
 
 

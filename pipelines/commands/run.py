@@ -42,8 +42,8 @@ def run_command(
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     report = out / "report.html"
     if as_json:
-        found = {"out": str(out), "report": str(report), "seconds": round(seconds, 1), "summary": summary}
-        click.echo(json.dumps(found, indent=1))
+        result = {"out": str(out), "report": str(report), "seconds": round(seconds, 1), "summary": summary}
+        click.echo(json.dumps(result, indent=1))
         return
     show_scores(summary)
     click.echo(f"finished in {seconds:.0f} s; report: {report}")

@@ -1,4 +1,4 @@
-"""`runs`: what the runs under a study root found, beside each other."""
+"""`runs`: what the runs under a study root comparison, beside each other."""
 
 import json
 from pathlib import Path
@@ -56,14 +56,15 @@ def compare_command(runs: tuple[str, ...], study_root: str, as_json: bool, debug
     """
     from components.evaluation.kept import compare, read_summaries
 
-    found = compare(read_summaries(study_root), list(runs))
+    comparison = compare(read_summaries(study_root), list(runs))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(comparison, indent=1))
         return
     _print(
-        ["parameter", *found["runs"]], [{"parameter": name, **values} for name, values in found["parameters"].items()]
+        ["parameter", *comparison["runs"]],
+        [{"parameter": name, **values} for name, values in comparison["parameters"].items()],
     )
-    for dataset, part in found["datasets"].items():
+    for dataset, part in comparison["datasets"].items():
         note = "" if part["same_data"] else " (the runs scored different images: compare with care)"
         click.echo(f"\n{dataset}{note}")
         rows = []
@@ -77,7 +78,7 @@ def compare_command(runs: tuple[str, ...], study_root: str, as_json: bool, debug
             ):
                 cells = {run: value(scores[run]) for run in scores}
                 rows.append({"approach": approach, "score": label, **cells})
-        _print(["approach", "score", *found["runs"]], rows)
+        _print(["approach", "score", *comparison["runs"]], rows)
 
 
 def _costs(frame: Any) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.errors import UnavailableError
 from components.evaluation.kept import SUMMARY, result_key
 from components.notification import step as notify
 from components.notification import webhook
@@ -310,6 +311,17 @@ def test_exit_step_runs_in_kfp_local(hook, tmp_path):
     assert ("failed", ["plan"]) == (event["data"]["state"], [found["step"] for found in event["data"]["failures"]])
     assert "/no/such/folder" in event["data"]["failures"][0]["message"]
     assert hook.path not in ended.stdout + ended.stderr
+
+
+def test_run_that_ends_before_its_first_step_is_told(hook, tmp_path):
+    """The error of the run itself is told where no step has reported anything."""
+    with pytest.raises(UnavailableError), notifying(tmp_path, "local", str(tmp_path), "cloudevents"):
+        raise UnavailableError("a container engine must answer; got nothing. Start docker")
+
+    (event,) = hook.bodies
+    assert [("run", "a container engine must answer; got nothing. Start docker")] == [
+        (failure["step"], failure["message"]) for failure in event["data"]["failures"]
+    ]
 
 
 def test_local_run_tells_that_it_failed(hook, tmp_path, capsys):
