@@ -23,6 +23,7 @@ from components.runtime import EVENTS_VARIABLE
 from components.stores import open_store
 from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
+from pipelines.local.notify import notifying
 from pipelines.presets import default_parameters
 from pipelines.profile import parse_profile
 from tests.fakes.kubernetes_api import FakeKubernetes
