@@ -12,7 +12,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test stress test-gpu lint compile bench images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
+.PHONY: help setup lock run test test-keras test-torch stress test-gpu lint compile bench images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -34,9 +34,15 @@ lock: setup ## Lock the newest versions that pyproject.toml allows
 run: setup ## Answer the question on the generated sample, on this machine (OUT=folder)
 	$(RUN) --preset quickstart $(if $(OUT),--out $(OUT))
 
+# Many tests wait for servers and processes: four at once keep two cores busy.
 test: setup lint ## Pass the tests; base, Keras and torch in processes of their own
-	$(PYTEST) --framework=base -n 2 --dist=worksteal
+	$(PYTEST) --framework=base -n 4 --dist=worksteal
+	@$(MAKE) --no-print-directory --output-sync --jobs 2 test-keras test-torch
+
+test-keras: setup ## Pass the tests that import TensorFlow
 	$(PYTEST) --framework=keras
+
+test-torch: setup ## Pass the tests that import torch
 	$(PYTEST) --framework=torch
 
 stress: setup ## Pass the tests that are too long for `make test`

@@ -139,10 +139,16 @@ def test_exit_task_that_cannot_run_is_found(problem):
     assert problem in driver_problems([broken])
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    path = compile_pipeline(tmp_path_factory.mktemp("compiled") / "p.yaml", load_profile("kind"))
+    return list(yaml.safe_load_all(path.read_text()))
+
+
 @pytest.fixture
-def compiled_documents(tmp_path):
-    """The pipeline as it is submitted, with its platform part."""
-    return list(yaml.safe_load_all(compile_pipeline(tmp_path / "p.yaml", load_profile("kind")).read_text()))
+def compiled_documents(compiled):
+    """The pipeline as it is submitted, with its platform part; each test gets one to change."""
+    return copy.deepcopy(compiled)
 
 
 def test_the_real_pipeline_is_sound(compiled_documents):

@@ -1,6 +1,7 @@
 """One approach on one dataset: searched, trained, scored; and trained from another study without a search."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from components.data.sample.sample import write_sample
+from tests.once import once
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ("data_limit=300", "search_trials=2", "search_epochs=1", "train_replicates=2")
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def tune(*arguments: str) -> subprocess.CompletedProcess:
@@ -23,17 +25,28 @@ def settings(*given: str) -> list[str]:
     return [flag for setting in given for flag in ("--set", setting)]
 
 
-def test_tune_searches_trains_and_scores(tmp_path):
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory) -> tuple[str, Path, str]:
+    """A study of two trials with a final training of two seeds: dataset, folder, what was printed."""
+
+    def make(folder: Path) -> None:
+        write_sample(folder / "sample")
+        dataset = f"fashion-mnist={folder / 'sample' / 'fashion-mnist'}"
+        ended = tune("mlp", dataset, "--out", str(folder / "out"), *settings(*TINY))
+        assert 0 == ended.returncode, ended.stderr
+        (folder / "stdout").write_text(ended.stdout)
+
+    folder = once(tmp_path_factory, "tuned", make)
+    return f"fashion-mnist={folder / 'sample' / 'fashion-mnist'}", folder / "out", (folder / "stdout").read_text()
+
+
+def test_tune_searches_trains_and_scores(tuned, tmp_path):
     """A study and two seeds; the study's best trial can then be trained elsewhere without a search."""
-    write_sample(tmp_path / "sample")
-    dataset, out = f"fashion-mnist={tmp_path / 'sample' / 'fashion-mnist'}", tmp_path / "out"
-
-    ended = tune("mlp", dataset, "--out", str(out), *settings(*TINY))
-
-    assert 0 == ended.returncode, ended.stderr
-    assert ended.stdout.splitlines()[-1].startswith("mean of 2: test accuracy 0.")
+    dataset, out, stdout = tuned
     trained = json.loads((out / "model" / "model.json").read_text())
     study = out / "studies" / "fashion-mnist-mlp"
+
+    assert stdout.splitlines()[-1].startswith("mean of 2: test accuracy 0.")
     assert 2 == len(list(study.glob("trials/*/result.json")))
 
     file = tmp_path / "parameters.yaml"
@@ -69,12 +82,10 @@ def test_usage_errors_are_one_line(tmp_path, arguments, text):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_study_that_does_not_fit_changes_nothing(tmp_path):
+def test_a_study_that_does_not_fit_changes_nothing(tuned, tmp_path):
     """Other data or another budget for a finished study ends with 64 and the way out; a study of another name goes on."""
-    write_sample(tmp_path / "sample")
-    dataset, out = f"fashion-mnist={tmp_path / 'sample' / 'fashion-mnist'}", tmp_path / "out"
-    ended = tune("mlp", dataset, "--out", str(out), *settings(*TINY))
-    assert 0 == ended.returncode, ended.stderr
+    dataset, out = tuned[0], tmp_path / "out"
+    shutil.copytree(tuned[1], out)
     before = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
     refused = tune("mlp", dataset, "--out", str(out), *settings(*TINY[1:], "data_limit=290", "search_trials=3"))

@@ -19,9 +19,10 @@ from components.models.facts import read_metadata
 from pipelines.__main__ import run as main
 from pipelines.local.run import _run_id
 from pipelines.presets import Asked, default_parameters
+from tests.once import once
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 TINY = {
     "data_limit": 300,
     "search_trials": 2,
@@ -45,18 +46,53 @@ def settings(**changes) -> list[str]:
     return [flag for name, value in (TINY | changes).items() for flag in ("--set", f"{name}={json.dumps(value)}")]
 
 
+def start(out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_event(out: Path, text: str, child: subprocess.Popen, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    path = out / "events.jsonl"
+    while not (path.exists() and text in path.read_text()) and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def trained(out: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in (out / "artifacts").rglob("model.onnx")}
+
+
+def results(out: Path) -> dict[str, str]:
+    return {str(path): path.read_text() for path in (out / "studies").glob("*/trials/*/result.json")}
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A finished run of both approaches on both formats of the generated sample."""
-    out = tmp_path_factory.mktemp("run") / "out"
-    ended = run("run", "--preset", "quickstart", "--out", str(out), *settings())
-    assert 0 == ended.returncode, ended.stderr + (out / "run.log").read_text()[-4000:]
-    return out, ended
+def finished(tmp_path_factory) -> tuple[Path, dict]:
+    """A run of both approaches on both formats of the generated sample, stopped after its first training and gone on with.
+
+    The folder, and what each of the two starts said and left.
+    """
+
+    def stop_and_go_on(folder: Path) -> None:
+        out = folder / "out"
+        with start(out) as child:
+            wait_for_event(out, '"event": "started", "step": "evaluate', child, 600)
+            os.kill(child.pid, signal.SIGTERM)
+            _, errors = child.communicate(timeout=90)
+        stopped = {"code": child.returncode, "stderr": errors, "processes": pids_of(out)}
+        kept = {"results": results(out), "trained": trained(out)}
+        ended = run("run", "--out", str(out))
+        assert 0 == ended.returncode, ended.stderr + (out / "run.log").read_text()[-4000:]
+        said = {"stopped": stopped, "kept": kept, "stdout": ended.stdout, "stderr": ended.stderr}
+        (folder / "said.json").write_text(json.dumps(said))
+
+    folder = once(tmp_path_factory, "run", stop_and_go_on)
+    return folder / "out", json.loads((folder / "said.json").read_text())
 
 
 def test_run_answers_the_question(finished):
     """Both datasets, both approaches, every figure of the summary's schema, a report and a verdict."""
-    out, ended = finished
+    out, said = finished
     summary = json.loads((out / "summary.json").read_text())
 
     assert 1 == summary["schema"]
@@ -71,7 +107,7 @@ def test_run_answers_the_question(finished):
             assert 0 <= low <= scores["accuracy"] <= high <= 1
             assert 2 == sum(scores["trials"].values())
             assert {"batch_1", "batch_256"} == set(scores["latency_ms"])
-        assert part["comparison"]["verdict"] in ended.stdout
+        assert part["comparison"]["verdict"] in said["stdout"]
         assert {"decision", "version"} <= set(part["champion"])
     assert "<html" in (out / "report.html").read_text()[:1000]
     assert [] == list((out / "studies").glob("*/replicates/*/*")), "only a retry needs a final training's checkpoints"
@@ -116,29 +152,39 @@ def test_the_champion_answers_as_it_was_judged(finished, tmp_path):
 
 def test_run_is_quiet(finished):
     """The terminal shows steps, trials and the result; the runner's chatter is in the log."""
-    out, ended = finished
+    out, said = finished
 
-    assert "KFP" not in ended.stderr + ended.stdout
-    assert "search-mlp worker-0 fashion-mnist: finished" in ended.stderr
+    assert "KFP" not in said["stderr"] + said["stdout"]
+    assert "search-mlp worker-0 fashion-mnist: finished" in said["stderr"]
     assert "Executing task" in (out / "run.log").read_text()
 
 
-def test_run_again_resumes(finished):
-    """Started again without other flags, the run keeps every trial, reuses every finished training and ends well."""
+def test_stopped_run_goes_on(finished):
+    """SIGTERM ends every process and says how to go on; started again, the run keeps each trial and each finished training."""
+    out, said = finished
+    kept, stopped = said["kept"], said["stopped"]
+
+    assert 143 == stopped["code"], stopped["stderr"]
+    assert f"--out {out}" in stopped["stderr"].strip().splitlines()[-1]
+    assert "" == stopped["processes"]
+    assert len(kept["results"]) >= 2
+    assert kept["results"].items() <= results(out).items()
+    assert len(kept["trained"]) >= 1
+    assert kept["trained"].items() <= trained(out).items()
+    assert 4 == len(trained(out)), "nothing was trained twice"
+
+
+def test_run_prints_its_result_as_json(finished, monkeypatch, capsys):
+    """With --json, stdout has where the report is and the whole summary."""
     out, _ = finished
-    before = {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
-    trained = {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
+    monkeypatch.setattr("pipelines.local.run.run_here", lambda *_, **__: 1.0)
 
-    again = run("run", "--out", str(out), "--json")
-
-    assert 0 == again.returncode, again.stderr
-    told = json.loads(again.stdout)
+    assert 0 == main(["run", "--out", str(out), "--json"])
+    printed = json.loads(capsys.readouterr().out)
     assert (str(out / "report.html"), json.loads((out / "summary.json").read_text())) == (
-        told["report"],
-        told["summary"],
+        printed["report"],
+        printed["summary"],
     )
-    assert before == {p: p.read_bytes() for p in (out / "studies").glob("*/trials/*/result.json")}
-    assert trained == {p: p.stat().st_mtime_ns for p in (out / "artifacts").rglob("model.onnx")}
 
 
 def test_run_leaves_the_file_that_repeats_it(finished, tmp_path):
@@ -203,20 +249,16 @@ def test_failing_step_ends_the_run_with_its_own_line(tmp_path):
     assert last.startswith("ERROR 65 run: ingest fashion-products")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_run_leaves_no_process_and_resumes(tmp_path, sent, code):
-    """Ctrl-C or SIGTERM in the middle ends every process within seconds and says how to go on."""
+def test_interrupted_run_leaves_no_process(tmp_path):
+    """Ctrl-C in the middle ends every process within seconds and says how to go on."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
-        deadline = time.monotonic() + 120
-        while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
+    with start(out) as child:
+        wait_for_event(out, "{", child, 120)
         time.sleep(1)
-        os.kill(child.pid, sent)
+        os.kill(child.pid, signal.SIGINT)
         _, errors = child.communicate(timeout=90)
 
-    assert code == child.returncode, errors
+    assert 130 == child.returncode, errors
     assert f"--out {out}" in errors.strip().splitlines()[-1]
     assert "" == pids_of(out)
 
@@ -224,13 +266,11 @@ def test_stopped_run_leaves_no_process_and_resumes(tmp_path, sent, code):
 def test_killed_run_leaves_no_process(tmp_path):
     """Where the run is killed without warning, runner and steps end by themselves."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pipelines", "run", "--preset", "quickstart", "--out", str(out), *settings()]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as child:
-        deadline = time.monotonic() + 120
-        while not (out / "events.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
+    with start(out) as child:
+        wait_for_event(out, "{", child, 120)
         child.kill()
         child.communicate(timeout=30)
+    deadline = time.monotonic() + 60
     while (left := pids_of(out)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert "" == left
