@@ -1,1 +1,1 @@
-"""The graph, cluster profiles, local run, submission and command line."""
+"""This package holds the graph, cluster profiles, the local run, submission and the command line."""

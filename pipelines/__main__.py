@@ -1,4 +1,4 @@
-"""The command line: `fashion-tuning`, also `python -m pipelines`."""
+"""The command line is `fashion-tuning`, also `python -m pipelines`."""
 
 import os
 import sys

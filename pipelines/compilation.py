@@ -1,4 +1,4 @@
-"""Compiling: the graph becomes the YAML that is uploaded, submitted and run locally, one and the same."""
+"""Compilation turns the graph into one YAML, which is uploaded, submitted and run locally."""
 
 import tempfile
 from pathlib import Path

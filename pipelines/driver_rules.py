@@ -1,4 +1,4 @@
-"""What Kubeflow's driver checks when a task starts, checked on the compiled pipeline before anything is submitted.
+"""What Kubeflow's driver checks when a task starts is checked here on the compiled pipeline, before it is submitted.
 
 kfp, its loader and its local runner accept graphs that the back end refuses in the middle of a run: an input that nothing
 gives, an item of a list that is declared as text and read as a struct. Each rule here is the driver's own.

@@ -1,4 +1,4 @@
-"""The names of the container images; everything that needs one asks `image_name`."""
+"""Container images are named here; everything that needs a name asks `image_name`."""
 
 import os
 import re

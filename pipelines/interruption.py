@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end a command in the same way, once, and nothing interrupts what it must still do."""
+"""Ctrl-C and SIGTERM end a command in the same way, once; nothing interrupts what it must still do."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StoppedError(TerminatedError):
-    """Somebody asked the command to stop."""
+    """A signal asked the command to stop."""
 
     def __init__(self, number: int, message: str) -> None:
         self.exit_code = 128 + number

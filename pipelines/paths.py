@@ -1,4 +1,4 @@
-"""Paths on the command line."""
+"""These types check paths on the command line."""
 
 import os
 from pathlib import Path

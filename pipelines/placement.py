@@ -1,4 +1,4 @@
-"""What a cluster profile sets on every task of the graph: image, resources, node, volumes, deadline and user."""
+"""A cluster profile sets image, resources, node, volumes, deadline and user of every task of the graph."""
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask

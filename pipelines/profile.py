@@ -1,4 +1,4 @@
-"""Cluster profiles: every fact about one cluster that the pipeline depends on, checked when it is loaded.
+"""A cluster profile holds every fact about one cluster that the pipeline depends on; it is checked when it is loaded.
 
 A profile is a YAML file with the fields of `ClusterProfile`. All values are fixed at compile time: inside a loop kfp
 2.17 loses resource values given as run parameters (the sub-graph never declares them, and the driver fails).
@@ -25,7 +25,7 @@ EXAMPLE = re.compile(r"\bexample-[a-z]")
 
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
-    """What one step's pod gets.
+    """The resources and limits of one step's pod.
 
     Attributes:
         cpu: Request, and limit where there is no `cpu_limit`, Kubernetes quantity ("2", "500m"). The step computes with so
@@ -88,7 +88,7 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True)
 class Notify:
-    """Whom the end of a run is told.
+    """Where the end of a run is reported.
 
     Attributes:
         secret: Name of the Kubernetes secret with the webhook's URL, in the run's namespace.

@@ -1,4 +1,4 @@
-"""The rules for the single fields of a cluster profile."""
+"""These rules hold for the single fields of a cluster profile."""
 
 import dataclasses
 import difflib
@@ -61,7 +61,7 @@ _TOLERATION = {
 
 
 class Problems(list[str]):
-    """What is wrong so far."""
+    """The problems that were found so far."""
 
     def add(self, problem: str) -> None:
         """Note one problem once."""

@@ -1,4 +1,4 @@
-"""What a run leaves: its headline scores, its verdict and its report, read from the study root."""
+"""A run's headline scores, verdict and report are read from the study root."""
 
 import json
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def show(summary: dict[str, Any], study_root: str, run_id: str) -> None:
 
 
 def show_scores(summary: dict[str, Any]) -> None:
-    """Print the headline scores and the verdicts, in whole lines whatever the terminal's width."""
+    """Print the headline scores and the verdicts, in whole lines even on a narrow terminal."""
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in COLUMNS[:2] else "right", no_wrap=True)

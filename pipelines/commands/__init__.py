@@ -1,1 +1,1 @@
-"""The command line's commands."""
+"""Each module has one command of the command line, or a group of them."""

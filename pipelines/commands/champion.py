@@ -1,4 +1,4 @@
-"""`champion`: which model of a dataset is in use, going back to the one before, and handing it to servers."""
+"""`champion` shows which model of a dataset is in use, goes back to the one before, and hands it to servers."""
 
 import getpass
 import json

@@ -1,4 +1,4 @@
-"""`compile`: the YAML to upload in the Kubeflow UI."""
+"""`compile` writes the YAML to upload in the Kubeflow UI."""
 
 import json
 from pathlib import Path

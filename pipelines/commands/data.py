@@ -1,4 +1,4 @@
-"""`sample-data` and `ingest`: look at data before spending anything on it."""
+"""`sample-data` and `ingest` let you look at data before you spend anything on it."""
 
 import json
 import os

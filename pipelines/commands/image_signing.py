@@ -1,4 +1,4 @@
-"""The commands for images that have been pushed: `images digest` and `images sign`."""
+"""`images digest` and `images sign` are the commands for images that have been pushed."""
 
 import re
 import shutil

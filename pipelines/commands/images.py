@@ -1,4 +1,4 @@
-"""The commands that make the container images: `images build`, `push`, `names` and `lock`."""
+"""`images build`, `push`, `names` and `lock` make the container images."""
 
 import subprocess
 import sys

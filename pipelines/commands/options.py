@@ -1,4 +1,4 @@
-"""What `submit` and `schedule` have in common on the command line."""
+"""`submit` and `schedule` share these options and checks."""
 
 import functools
 from collections.abc import Callable, Iterable

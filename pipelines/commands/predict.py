@@ -1,4 +1,4 @@
-"""`predict`: what a model says of pictures, as CSV or JSON."""
+"""`predict` classifies pictures with a model and writes CSV or JSON."""
 
 import csv
 import json

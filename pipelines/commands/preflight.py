@@ -1,4 +1,4 @@
-"""`preflight`: everything that would stop a run on a cluster, found at once and before it starts. Changes nothing there."""
+"""`preflight` finds everything that would stop a run on a cluster, before it starts. It changes nothing there."""
 
 import json
 from dataclasses import asdict

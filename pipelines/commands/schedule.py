@@ -1,4 +1,4 @@
-"""`schedule`: weekly retraining without anybody, and when it happens next."""
+"""`schedule` sets up regular retraining and shows when it happens next."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""`submit`: one run on a cluster, of exactly this commit, started once and watched to its end."""
+"""`submit` starts one run on a cluster, of exactly this commit and only once, and watches it to its end."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""`tune`: one approach on one dataset, without the other approach, the comparison and the graph."""
+"""`tune` searches and trains one approach on one dataset, without the other approach, the comparison and the graph."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""A study as runs of MLflow: a parent run, a nested run per trial, scores by epoch, the trials as CSV and plots."""
+"""A study becomes runs of MLflow: a parent run, a nested run for each trial, scores by epoch, the trials as CSV and plots."""
 
 import os
 import re

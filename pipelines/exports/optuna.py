@@ -1,4 +1,4 @@
-"""A study as one of Optuna, in a journal file that optuna-dashboard opens."""
+"""A study becomes one of Optuna, in a journal file that optuna-dashboard opens."""
 
 import warnings
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A study for TensorBoard: scores by epoch, and the HParams dashboard.
+"""TensorBoard gets a study as scores by epoch and as an HParams dashboard.
 
 Events are written with TensorBoard's own records and protocol buffers. Its writers would import TensorFlow where that is installed,
 and TensorFlow must not meet torch in one process.

@@ -1,1 +1,1 @@
-"""What is asked of a Kubeflow Pipelines server."""
+"""These modules talk to a Kubeflow Pipelines server."""

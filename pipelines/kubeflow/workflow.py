@@ -1,4 +1,4 @@
-"""The Argo workflow behind a run, as Kubernetes has it: what the pipelines API does not tell of a run.
+"""Kubernetes has the Argo workflow behind a run, with what the pipelines API does not contain.
 
 The API's tasks have no messages, drivers are not among the steps, and from 1 MB of states on the API shows the last ones
 that it could read: Argo packs them from there on, which Kubeflow Pipelines 2.17 cannot read.

@@ -1,1 +1,1 @@
-"""Runs on this machine, without a cluster."""
+"""These modules run the pipeline on this machine, without a cluster."""

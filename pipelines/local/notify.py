@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def notifying(out: Path, run_id: str, study_root: str, message_format: str) -> Iterator[None]:
-    """Tell how the run inside the block ended; what goes wrong with that is a warning.
+    """Tell the webhook how the run inside the block ended; a failure to do so is a warning.
 
     Here and not in the graph: a step that fails ends a local run at once, before a last step could start.
 

@@ -1,4 +1,4 @@
-"""What a person sees of a local run: steps and trials while it works, the result table at the end."""
+"""A local run shows its steps and trials while it works, and the result table at the end."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Keeps the queries of presigned URLs out of what a local run leaves: kfp.local prints every input of every step."""
+"""The queries of presigned URLs are struck out of what a local run leaves: kfp.local prints every input of every step."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The whole job without a cluster: the compiled graph, run by kfp.local in a process of its own, watched from here."""
+"""`run` does the whole job without a cluster: kfp.local runs the compiled graph in a process that is watched from here."""
 
 import json
 import os

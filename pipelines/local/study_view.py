@@ -1,4 +1,4 @@
-"""What a person sees of a study: on a terminal tables, elsewhere one line for each change. `run` and `study` share it."""
+"""`run` and `study` show a study by these tables on a terminal, and elsewhere by one line for each change."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""`study watch`: looks at a study again and again, and shows what it sees."""
+"""`study watch` reads a study again and again and shows it."""
 
 import json
 import time

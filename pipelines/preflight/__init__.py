@@ -1,1 +1,1 @@
-"""What would stop a run on a cluster, found before it starts."""
+"""Preflight finds what would stop a run on a cluster before it starts."""

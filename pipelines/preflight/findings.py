@@ -1,4 +1,4 @@
-"""What preflight found, and how its checks are run: all at the same time, until a deadline."""
+"""Preflight runs all its checks at the same time, until a deadline, and collects their findings."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ DEADLINE_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that would stop a run, or that could not be found out.
+    """A problem that would stop a run, or something that could not be checked.
 
     Attributes:
         check: What was looked at, for example `service account`.
@@ -52,7 +52,7 @@ Check = Callable[[], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What all checks together found.
+    """The findings of all checks together.
 
     Attributes:
         findings: In the checks' order, errors before warnings, each problem once.
@@ -66,7 +66,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """The gravest finding's."""
+        """The exit code of the gravest finding."""
         return max((finding.exit_code for finding in self.findings), default=0)
 
 

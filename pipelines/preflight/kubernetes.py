@@ -1,4 +1,4 @@
-"""What preflight asks the Kubernetes API, and compares with the cluster profile. Reads only."""
+"""Preflight compares what the Kubernetes API says with the cluster profile; it only reads."""
 
 import os
 import re
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class MissingError(ConfigurationError):
-    """What was asked for does not exist."""
+    """The object that was asked for does not exist."""
 
 
 def kubernetes_checks(profile: ClusterProfile, parameters: dict[str, Any], context: str) -> dict[str, Check]:

@@ -1,4 +1,4 @@
-"""What preflight asks the services around the cluster: the pipelines API, the store, the registry, the datasets' sources."""
+"""Preflight asks the services around the cluster: the pipelines API, the store, the registry, the datasets' sources."""
 
 import os
 import re
