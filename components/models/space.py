@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -28,8 +29,7 @@ class Parameter:
         step: Grid of an integer; None where every value counts.
         log: True where the scale is logarithmic.
         choices: The values of a choice; empty for a number.
-        default: What an inactive parameter is imputed with, and the first suggestion.
-        only_if: (other parameter, its values) under which this one is active; None for always.
+        default: The first suggestion, and the value where none is given.
     """
 
     name: str
@@ -39,7 +39,6 @@ class Parameter:
     log: bool = False
     choices: tuple[Value, ...] = ()
     default: Any
-    only_if: tuple[str, tuple[Value, ...]] | None = None
 
     def __post_init__(self) -> None:
         if self.choices:
@@ -121,90 +120,73 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """The parameters of one approach, in a fixed order; a parent stands before its children."""
+    """The parameters of one approach, in a fixed order."""
 
     parameters: tuple[Parameter, ...]
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
-        for parameter in self.parameters:
-            if parameter.name in seen:
-                raise ValueError(f"{parameter.name} must be declared once")
-            if parameter.only_if and parameter.only_if[0] not in seen:
-                raise ValueError(f"{parameter.name}: its parent {parameter.only_if[0]} must be declared before it")
-            seen.add(parameter.name)
-
-    def active(self, values: dict[str, Value]) -> dict[str, Value]:
-        """Return only the values whose condition holds, in the space's order."""
-        kept: dict[str, Value] = {}
-        for parameter in self.parameters:
-            if parameter.only_if is None or kept.get(parameter.only_if[0]) in parameter.only_if[1]:
-                kept[parameter.name] = values[parameter.name]
-        return kept
+        names = Counter(parameter.name for parameter in self.parameters)
+        for name, count in names.items():
+            if count > 1:
+                raise ValueError(f"{name} must be declared once")
 
     def imputed(self, values: dict[str, Value]) -> dict[str, Value]:
-        """Return a value for every parameter: the given one, else its default."""
+        """Return a value for every parameter, in the space's order: the given one, else its default."""
         return {p.name: values.get(p.name, p.default) for p in self.parameters}
 
     @property
     def defaults(self) -> dict[str, Value]:
-        """The active values of the defaults: the first suggestion of every sampler."""
-        return self.active(self.imputed({}))
+        """The default of every parameter: the first suggestion of every sampler."""
+        return self.imputed({})
 
     def conform(self, values: Mapping[str, Any]) -> dict[str, Value]:
-        """Return the active ones of the nearest allowed values; missing ones take their default."""
-        return self.active({p.name: p.conform(values.get(p.name, p.default)) for p in self.parameters})
+        """Return the nearest allowed values; missing ones take their default."""
+        return {p.name: p.conform(values.get(p.name, p.default)) for p in self.parameters}
 
     def key(self, values: dict[str, Value]) -> tuple[tuple[str, Value], ...]:
         """Return what two sets of values share exactly where they mean the same training."""
-        return tuple(self.active(self.imputed(values)).items())
+        return tuple(self.imputed(values).items())
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
-        """Return active values drawn uniformly, each on its own scale."""
+        """Return values drawn uniformly, each on its own scale."""
         fractions = rng.random(len(self.parameters))
-        return self.active({p.name: p.at(fraction) for p, fraction in zip(self.parameters, fractions, strict=True)})
+        return {p.name: p.at(fraction) for p, fraction in zip(self.parameters, fractions, strict=True)}
 
     def grid_size(self) -> int | None:
-        """Return an upper bound of the number of distinct settings; None where a float makes them endless."""
+        """Return the number of distinct settings; None where a float makes them endless."""
         sizes = [len(p.grid) for p in self.parameters]
         return None if 0 in sizes else math.prod(sizes)
 
     def enumerate(self) -> Iterator[dict[str, Value]]:
-        """Yield every distinct setting of a space without floats, in a fixed order."""
-        seen = set()
+        """Yield every setting of a space without floats, in a fixed order."""
         for row in itertools.product(*(p.grid for p in self.parameters)):
-            values = self.active(dict(zip((p.name for p in self.parameters), row, strict=True)))
-            if (key := tuple(values.items())) not in seen:
-                seen.add(key)
-                yield values
+            yield dict(zip((p.name for p in self.parameters), row, strict=True))
 
     def problems(self, values: dict[str, Value]) -> list[str]:
-        """Return what is wrong with a set of active values; an empty list where it fits."""
-        try:
-            expected = self.active(self.imputed(values))
-        except KeyError as error:
-            return [f"{error} is missing"]
-        found = [f"{name} is not in the space" for name in values if name not in expected]
-        found += [f"{name} is missing" for name in expected if name not in values]
-        found += [
+        """Return what is wrong with a set of values; an empty list where it fits."""
+        problems = [f"{name} is not in the space" for name in values if name not in self.defaults]
+        problems += [f"{name} is missing" for name in self.defaults if name not in values]
+        problems += [
             f"{p.name} must lie in {p.choices or (p.low, p.high)}; got {values[p.name]!r}"
             for p in self.parameters
             if p.name in values and not p.contains(values[p.name])
         ]
-        return found
+        return problems
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the space as JSON values."""
-        return [dataclasses.asdict(p) for p in self.parameters]
+        """Return the space as JSON values; `only_if` is a condition that the format allows and no space has."""
+        return [{**dataclasses.asdict(p), "only_if": None} for p in self.parameters]
 
     @classmethod
     def from_json(cls, rows: list[dict[str, Any]]) -> Self:
-        """Rebuild a space from `to_json`, tuples restored."""
+        """Rebuild a space from `to_json`; raise `ValueError` for a condition."""
 
         def parameter(row: dict[str, Any]) -> Parameter:
-            only_if = row["only_if"]
-            only_if = (only_if[0], tuple(only_if[1])) if only_if else None
-            return Parameter(**{**row, "choices": tuple(row["choices"]), "only_if": only_if})
+            if row["only_if"] is not None:
+                raise ValueError(f"{row['name']} must have no condition; got {row['only_if']}")
+            return Parameter(
+                **{key: value for key, value in row.items() if key != "only_if"} | {"choices": tuple(row["choices"])}
+            )
 
         return cls(tuple(parameter(row) for row in rows))
 

@@ -99,7 +99,7 @@ def _dtype(column: Iterable[Any]) -> str | None:
 
 
 def trials_csv(ledger: Ledger) -> str:
-    """Return one row per trial; an inactive hyperparameter is empty, and no cell can be taken for a formula.
+    """Return one row per trial; a hyperparameter without a value is empty, and no cell can be taken for a formula.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
@@ -155,7 +155,7 @@ def space_of(ledger: Ledger) -> Space:
 
 
 def unit_matrix(space: Space, rows: list[dict[str, Value]]) -> np.ndarray:
-    """Return (n, parameters) float64 in 0..1, each on its own scale, NaN where inactive."""
+    """Return (n, parameters) float64 in 0..1, each on its own scale, NaN where there is no value."""
     return np.array(
         [[math.nan if p.name not in row else p.fraction(row[p.name]) for p in space.parameters] for row in rows]
     ).reshape(len(rows), len(space.parameters))

@@ -140,4 +140,4 @@ def _moved(values: dict[str, Any], space: Space) -> dict[str, Value]:
             fitting[parameter.name] = parameter.conform(values[parameter.name])
         except (KeyError, TypeError, ValueError):
             fitting[parameter.name] = parameter.default
-    return space.active(fitting)
+    return fitting

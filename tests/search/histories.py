@@ -12,7 +12,7 @@ SPACE = Space(
         Parameter(name="rate", low=1e-3, high=1e-1, log=True, default=1e-2),
         Parameter(name="units", low=16, high=128, step=16, default=32),
         Parameter(name="optimizer", choices=("SGD", "Adam"), default="SGD"),
-        Parameter(name="momentum", low=0.1, high=0.9, default=0.9, only_if=("optimizer", ("SGD",))),
+        Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
     )
 )
 MANY = 4

@@ -14,7 +14,7 @@ SPACE = Space(
     (
         Parameter(name="units", low=64, high=1024, step=64, default=256),
         Parameter(name="optimizer", choices=("SGD", "Adam"), default="Adam"),
-        Parameter(name="momentum", low=0.1, high=0.9, default=0.9, only_if=("optimizer", ("SGD",))),
+        Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
         Parameter(name="rate", low=1e-4, high=1e-2, log=True, default=1e-3),
         Parameter(name="flip", choices=(True, False), default=False),
         Parameter(name="batch", low=16, high=256, log=True, default=64),

@@ -21,7 +21,7 @@ from components.search.trial import Ledger, Trial
 SPACE = Space(
     (
         Parameter(name="optimizer", choices=("SGD", "Adam"), default="Adam"),
-        Parameter(name="momentum", low=0.1, high=0.9, default=0.9, only_if=("optimizer", ("SGD",))),
+        Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
         Parameter(name="rate", low=1e-4, high=1e-2, log=True, default=1e-3),
     )
 )

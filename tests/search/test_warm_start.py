@@ -12,7 +12,7 @@ from components.stores import open_store
 SPACE = Space(
     (
         Parameter(name="optimizer", choices=("SGD", "Adam"), default="Adam"),
-        Parameter(name="momentum", low=0.1, high=0.9, default=0.9, only_if=("optimizer", ("SGD",))),
+        Parameter(name="momentum", low=0.1, high=0.9, default=0.9),
         Parameter(name="rate", low=1e-4, high=1e-1, log=True, default=1e-3),
     )
 )
@@ -80,7 +80,7 @@ def test_the_same_data_and_space_are_told_again(root):
     assert [("last-week/1", 0.9), ("last-week/0", 0.8), ("last-week/2", None)] == [
         (t.reused_from, t.score) for t in found.trials
     ]
-    assert ({"optimizer": "Adam", "rate": 0.002},) == found.first_guesses
+    assert ({"optimizer": "Adam", "momentum": 0.9, "rate": 0.002},) == found.first_guesses
     assert ("last-week/1",) == found.origins
 
 
@@ -101,7 +101,7 @@ def test_other_data_only_seeds_the_first_suggestions(root):
     assert () == found.trials
     assert (
         {"optimizer": "SGD", "momentum": 0.5, "rate": 0.01},
-        {"optimizer": "Adam", "rate": 0.002},
+        {"optimizer": "Adam", "momentum": 0.9, "rate": 0.002},
     ) == found.first_guesses
     assert ("february/1", "january/0") == found.origins
 
@@ -110,7 +110,7 @@ def test_another_space_seeds_what_fits(root):
     """Best values of another space are moved into this one; what does not exist there takes its default."""
     add_study(root, "narrow", [({"rate": 0.01, "optimizer": "Adam"}, "completed", 0.9)], space=OTHER_SPACE)
 
-    assert ({"optimizer": "Adam", "rate": 0.01},) == find(root).first_guesses
+    assert ({"optimizer": "Adam", "momentum": 0.9, "rate": 0.01},) == find(root).first_guesses
     wide = Space(
         (Parameter(name="rate", low=0.02, high=0.5, default=0.1), Parameter(name="k", low=1, high=3, default=2))
     )
@@ -183,5 +183,8 @@ def test_what_was_found_is_json(root):
     add_study(root, "last-week", [({"optimizer": "Adam", "rate": 0.01}, "completed", 0.9)])
     values = json.loads(json.dumps(find(root).to_json()))
 
-    assert (["last-week/0"], [{"optimizer": "Adam", "rate": 0.01}]) == (values["origins"], values["seeds"])
+    assert (["last-week/0"], [{"optimizer": "Adam", "momentum": 0.9, "rate": 0.01}]) == (
+        values["origins"],
+        values["seeds"],
+    )
     assert "last-week/0" == values["told"][0]["reused_from"]

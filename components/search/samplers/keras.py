@@ -3,7 +3,6 @@
 Nothing is written to disk: `populate_space` is asked directly, `create_trial` (which saves) never.
 """
 
-import contextlib
 import copy
 import json
 import warnings
@@ -80,12 +79,8 @@ class KerasSampler(HistorySampler):
 def to_hyperparameters(space: Space) -> keras_tuner.HyperParameters:
     """Return the space in Keras Tuner's terms; choices become their JSON texts, so that any mixture is allowed."""
     declared = keras_tuner.HyperParameters()
-    by_name = {p.name: p for p in space.parameters}
     for parameter in space.parameters:
-        with contextlib.ExitStack() as scopes:
-            for parent, allowed in _conditions(parameter, by_name):
-                scopes.enter_context(declared.conditional_scope(parent.name, [_encode(parent, v) for v in allowed]))
-            _declare(declared, parameter)
+        _declare(declared, parameter)
     return declared
 
 
@@ -102,16 +97,6 @@ def _declare(declared: keras_tuner.HyperParameters, p: Parameter) -> None:
     sampling, step = ("log", None) if p.log else ("linear", p.step)
     kind = declared.Int if p.is_integer else declared.Float
     kind(p.name, p.low, p.high, step=step, sampling=sampling, default=p.default)
-
-
-def _conditions(parameter: Parameter, by_name: dict[str, Parameter]) -> list[tuple[Parameter, tuple[Value, ...]]]:
-    """Return the parents and the values they must have, outermost first."""
-    found = []
-    while parameter.only_if:
-        parent = by_name[parameter.only_if[0]]
-        found.append((parent, parameter.only_if[1]))
-        parameter = parent
-    return found[::-1]
 
 
 def _encode(parameter: Parameter, value: Value) -> Value:

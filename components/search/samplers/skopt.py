@@ -132,7 +132,7 @@ def _dimension(p: Parameter) -> Dimension:
 
 
 def to_point(space: Space, values: dict[str, Value]) -> list:
-    """Return the values as scikit-optimize's point; inactive ones take their default."""
+    """Return the values as scikit-optimize's point; missing ones take their default."""
     return [_to_coordinate(p, value) for p, value in zip(space.parameters, space.imputed(values).values(), strict=True)]
 
 

@@ -169,7 +169,7 @@ def test_running_trials_keep_the_next_ones_away():
 
 @pytest.mark.parametrize("algorithm", ["noisy-bayesian", "random"])
 def test_a_small_space_is_exhausted_before_anything_repeats(algorithm):
-    """Four settings exist: four trials are all different, and a fifth still gets a valid one."""
+    """Six settings exist: six trials are all different, and a seventh still gets a valid one."""
     rules.assert_a_small_space_is_exhausted("mlp", algorithm)
 
 
