@@ -78,10 +78,6 @@ class Outcomes:
             drawn = rng.multinomial(total, self.frequencies / total, size=num)
             yield drawn.astype(np.float64) @ self.compositions
 
-    def resample(self, seed: int, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
-        """Return (num_resamples, U) float64: all of `resamples` at once."""
-        return np.concatenate(list(self.resamples(seed, num_resamples)))
-
 
 def percentile_interval(values: np.ndarray, point: float) -> tuple[float, float]:
     """Return the central 95 % of resampled values, widened where needed so that it holds the point estimate."""

@@ -26,7 +26,7 @@ def authenticate(configuration: kfp_server_api.Configuration, way: str) -> str:
 
     Args:
         configuration: Of the client; gets a hook that renews the token before every request.
-        way: One of `kfp_client.WAYS`; in-cluster, the pod's token is used where nothing else is set.
+        way: One of `connection.WAYS`; in-cluster, the pod's token is used where nothing else is set.
 
     Returns:
         The cookie to send, or "".
