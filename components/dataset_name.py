@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from components.buckets import BUCKET_STORES
 from components.errors import ParameterError
 
 FASHION_MNIST, FASHION_PRODUCTS = "fashion-mnist", "fashion-products"
@@ -11,7 +12,7 @@ KNOWN = (FASHION_MNIST, FASHION_PRODUCTS)
 """Datasets that need no source: their publishers are known."""
 
 KAGGLE = "kaggle"
-SCHEMES = ("file", "http", "https", "gs", "s3")
+SCHEMES = ("file", "http", "https", *BUCKET_STORES)
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _MAX_NAME = 40  # study names and Kubernetes labels are made of it
@@ -130,7 +131,7 @@ def _source_problems(name: str, source: str) -> list[str]:
             f"source of {name} must end in #sha256= and 64 hex digits, or have no #; got #{quoted(parts.fragment)}. Write a #"
             " in a name as %23"
         )
-    if parts.scheme in ("gs", "s3"):
+    if parts.scheme in BUCKET_STORES:
         if "?" in source.partition("#")[0]:
             problems.append(f"source of {name} must have no query; got {quoted(source)}. Write a ? in a name as %3F")
         try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from components.approaches import APPROACHES, SPACES
+from components.buckets import BUCKET_STORES, example_uris
 from components.dataset_name import parse_dataset
 from components.errors import ParameterError
 
@@ -87,8 +88,8 @@ def _text(value: Any) -> str:
 
 def _weights(value: Any) -> str:
     text = _text(value)
-    if "://" in text and text.partition("://")[0] not in ("file", "gs", "s3"):
-        raise ValueError("must be a path, gs://bucket/file or s3://bucket/file, or empty")
+    if "://" in text and text.partition("://")[0] not in ("file", *BUCKET_STORES):
+        raise ValueError(f"must be a path, {example_uris('bucket/file')}, or empty")
     return text
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.approaches import APPROACHES
+from components.buckets import example_uris
 from components.data.sources.presence import check_source
 from components.data.sources.version import source_version
 from components.dataset_name import parse_dataset
@@ -72,7 +73,7 @@ def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
     values = checked.to_dict()
     study_root = values["study_root"]
     if not study_root:
-        raise ParameterError("study_root must be gs://bucket/prefix, s3://bucket/prefix or a directory; got ''. Set it")
+        raise ParameterError(f"study_root must be {example_uris('bucket/prefix')} or a directory; got ''. Set it")
     check_store(open_store(study_root))
     datasets = []
     for entry in values["data_datasets"]:

@@ -5,12 +5,13 @@ import difflib
 import re
 from typing import Any
 
+from components.buckets import BUCKET_STORES, example_uris
 from components.notification.templates import FORMATS
 
 _NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _MEMORY, _CPU = r"[1-9][0-9]*(Ki|Mi|Gi|Ti|K|M|G|T)?", r"([0-9]*[.])?[0-9]*[1-9][0-9]*m?"
 _DURATION, _VERSION = r"[1-9][0-9]*s", r"[0-9]+(\.[0-9]+){1,2}"
-_STORE = r"(gs|s3)://[a-z0-9][-a-z0-9_.]{1,61}[a-z0-9](/[^\s/]+)*"
+_STORE = rf"({'|'.join(BUCKET_STORES)})://[a-z0-9][-a-z0-9_.]{{1,61}}[a-z0-9](/[^\s/]+)*"
 _PATTERNS: dict[str, tuple[str, str]] = {
     "api": (r"https?://[^\s/@]+(/[^\s@]*)?|", "an http(s) URL without credentials"),
     "kubernetes_version": (_VERSION, 'a version such as "1.29", in quotes'),
@@ -24,8 +25,8 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     ),
     "model_registry": (r"(https?://[^\s/@]+)?", "an http(s) URL without credentials and path, or empty"),
     "image_pull_policy": ("Always|IfNotPresent|Never", "Always, IfNotPresent or Never"),
-    "study_root": (_STORE, "gs://BUCKET/PREFIX or s3://BUCKET/PREFIX without a slash at the end"),
-    "pipeline_root": (f"({_STORE})?", "gs://BUCKET/PREFIX or s3://BUCKET/PREFIX without a slash at the end, or empty"),
+    "study_root": (_STORE, f"{example_uris('BUCKET/PREFIX')} without a slash at the end"),
+    "pipeline_root": (f"({_STORE})?", f"{example_uris('BUCKET/PREFIX')} without a slash at the end, or empty"),
     "accelerator": (r"([a-z0-9.-]+/[a-z0-9._-]+)?", "a resource name such as nvidia.com/gpu, or empty"),
     "queue": (f"({_NAME})?", "the name of a Kueue local queue, or empty"),
     "cpu": (_CPU, 'a CPU quantity above 0 such as "2" or "500m", in quotes'),

@@ -63,7 +63,17 @@ def test_import_directions(path):
 
 
 STAGES = (
-    *("approaches", "text", "errors", "secret_values", "failpoints", "runtime", "dataset_name", "parameters"),
+    *(
+        "approaches",
+        "text",
+        "errors",
+        "secret_values",
+        "failpoints",
+        "runtime",
+        "buckets",
+        "dataset_name",
+        "parameters",
+    ),
     *(
         "stores",
         "data",

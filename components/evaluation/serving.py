@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from components.buckets import BUCKET_STORES
 from components.errors import DataError, ParameterError
 from components.evaluation.champion.records import ChampionRecords, Record
 from components.evaluation.inference import BATCH_SIZE, INPUT_NAME, OUTPUT_NAME
@@ -168,7 +169,7 @@ def _repository(records: ChampionRecords, champion: Record, classifier: Classifi
 
 
 def _is_bucket(store: Store) -> bool:
-    return store.uri.startswith(("gs://", "s3://"))
+    return store.uri.partition("://")[0] in BUCKET_STORES
 
 
 def _published(root: str, champion: Record, dataset: str, files: dict[str, bytes]) -> str:

@@ -3,8 +3,10 @@
 import os
 import re
 import uuid
+from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
+from components.buckets import BUCKET_STORES, example_uris
 from components.errors import ConfigurationError, ParameterError
 from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, Stat, Store
 
@@ -27,25 +29,18 @@ def open_store(uri: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> Store
     if not separator:
         scheme, rest = "file", uri
     if not rest.strip("/") and rest != "/":
-        raise ParameterError(f"store must be gs://bucket/prefix, s3://bucket/prefix or a directory; got {uri!r}")
+        raise ParameterError(f"store must be {example_uris('bucket/prefix')} or a directory; got {uri!r}")
     if scheme == "file":
         from components.stores.local import LocalStore
 
         return LocalStore(unquote(urlsplit(uri).path) if separator else os.path.expanduser(rest))  # noqa: PTH111 - keeps an unknown ~name
     bucket, _, prefix = rest.partition("/")
-    if scheme not in ("gs", "s3") or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
+    if scheme not in BUCKET_STORES or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
         display_uri = re.sub(r"//[^/@]*@", "//***@", uri)
-        raise ParameterError(
-            f"store must be gs://bucket/prefix, s3://bucket/prefix or a directory; got {display_uri!r}"
-        )
+        raise ParameterError(f"store must be {example_uris('bucket/prefix')} or a directory; got {display_uri!r}")
     prefix = "/".join(part for part in prefix.split("/") if part)
-    if scheme == "gs":
-        from components.stores.gcs import GcsStore
-
-        return GcsStore(bucket, prefix, deadline_seconds=deadline_seconds)
-    from components.stores.s3 import S3Store
-
-    return S3Store(bucket, prefix, deadline_seconds=deadline_seconds)
+    module, _, name = BUCKET_STORES[scheme].partition(":")
+    return getattr(import_module(module), name)(bucket, prefix, deadline_seconds=deadline_seconds)
 
 
 def check_store(store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.buckets import example_uris
 from components.dataset_name import local_path, parse_dataset
 from components.errors import ParameterError
 from components.parameters import RunParameters
@@ -139,7 +140,7 @@ def checked_parameters(profile: "ClusterProfile", asked: Asked) -> dict[str, Any
     problems = []
     if "://" not in checked["study_root"]:
         problems.append(
-            f"study_root must be gs://bucket/prefix or s3://bucket/prefix on a cluster; got {checked['study_root']!r}"
+            f"study_root must be {example_uris('bucket/prefix')} on a cluster; got {checked['study_root']!r}"
         )
     for entry in checked["data_datasets"]:
         name, source = parse_dataset(entry)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from components.buckets import BUCKET_STORES
 from components.dataset_name import KAGGLE, object_name, parse_dataset, redacted
 from components.errors import ConfigurationError, PermissionDeniedError, UnavailableError
 from components.stores import check_store, open_store
@@ -194,7 +195,7 @@ def _sources(profile: ClusterProfile, datasets: list[str]) -> Iterator[Finding]:
         try:
             if scheme in ("http", "https"):
                 _check_web(name, source)
-            elif scheme in ("gs", "s3"):
+            elif scheme in BUCKET_STORES:
                 _check_bucket(name, source)
         except (ConfigurationError, PermissionDeniedError, UnavailableError) as error:
             yield Finding.of("sources", error)

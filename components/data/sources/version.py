@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from components.buckets import BUCKET_STORES
 from components.data.sources.objects import find_files
 from components.dataset_name import FASHION_MNIST, local_path
 from components.errors import FashionTuningError
@@ -33,7 +34,7 @@ def source_version(name: str, source: str) -> str:
         return _of_files(path)
     if urlsplit(source).scheme in ("http", "https"):
         return _of_url(source)
-    if urlsplit(source).scheme in ("gs", "s3"):
+    if urlsplit(source).scheme in BUCKET_STORES:
         return _of_objects(source.partition("#")[0])
     return UNKNOWN
 
