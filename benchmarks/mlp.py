@@ -35,14 +35,14 @@ def measure(options: Options) -> list[Row]:
     images, labels = data.part(TRAIN)
     trainer = mlp.Trainer(data)
     trainer.fit(HYPERPARAMETERS, epochs=1, seed=0)
-    program = trainer._program
-    assert program is not None
-    sampler = mlp.EpochSampler(np.ones(len(images)), program.batch_size, 0)
+    compiled = trainer._loop
+    assert compiled is not None
+    sampler = mlp.EpochSampler(np.ones(len(images)), compiled.batch_size, 0)
     rates = np.full(sampler.num_steps, 0.001, np.float32)
     numbers = trainer._train[sampler.epoch(1)]
 
     def ours() -> float:
-        return numbers.size / seconds(lambda: program.train(trainer._examples, numbers, rates, (0, 1)))
+        return numbers.size / seconds(lambda: compiled.train(trainer._examples, numbers, rates, (0, 1)))
 
     part = slice(0, min(len(images), 10_000))
     tutorial = _tutorial_model(data)
@@ -56,7 +56,7 @@ def measure(options: Options) -> list[Row]:
         return _peak_flops(tf.bfloat16 if trainer._half else tf.float32)
 
     mine, keras_fit, peak = interleaved(options.repeats, ours, theirs, most)
-    weights = sum(np.prod(v.shape) for v in program._network.trainable_variables if len(v.shape) > 1)
+    weights = sum(np.prod(v.shape) for v in compiled._network.trainable_variables if len(v.shape) > 1)
     share = [100 * 6 * weights * rate / most for rate, most in zip(mine, peak, strict=True)]
     fresh = [
         seconds(functools.partial(trainer.fit, HYPERPARAMETERS | {"units_1": 500 - n}, epochs=1, seed=0))
@@ -66,7 +66,7 @@ def measure(options: Options) -> list[Row]:
     compiling = [max(0.0, a - b) for a, b in zip(fresh, known, strict=True)]
     rows = [
         row(
-            "MLP training", "images/s", mine, "Keras tutorial: fit, batch 32", keras_fit, f"batch {program.batch_size}"
+            "MLP training", "images/s", mine, "Keras tutorial: fit, batch 32", keras_fit, f"batch {compiled.batch_size}"
         ),
         row(
             "MLP training, share of peak",
@@ -95,7 +95,7 @@ def _time_to_target(options: Options, data: TrainData, trainer: mlp.Trainer) -> 
     scaled = images.astype("float32") / 255
 
     def ours() -> float:
-        trainer._program = None
+        trainer._loop = None
         started = time.perf_counter()
         result = trainer.fit(HYPERPARAMETERS, epochs=MAX_EPOCHS, seed=0, on_epoch=lambda _e, score, _s: score < TARGET)
         return time.perf_counter() - started if max(result.scores) >= TARGET else float("inf")

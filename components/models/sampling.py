@@ -51,7 +51,7 @@ class EpochSampler:
         self.num_steps = max(1, expected // self.batch_size)
 
     def epoch(self, epoch: int, kept: np.ndarray | None = None) -> np.ndarray:
-        """Return example numbers (steps, batch size) int64 of the epoch; what is left over is another epoch's.
+        """Return indices of examples (steps, batch size) int64 of the epoch; what is left over is another epoch's.
 
         Args:
             epoch: From 1.
@@ -102,17 +102,17 @@ class DataPruning:
         return kept, np.where(easy, 1 / (1 - self._ratio), 1).astype(np.float32)
 
 
-def channel_statistics(images: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(images: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation per channel, in 0-255, of the numbered images (10,000 of them at most).
 
     Args:
         images: (N, H, W, C) uint8, possibly memory-mapped.
-        numbers: Of the training examples, at least one.
+        indices: Indices of the training examples, at least one.
 
     Returns:
         Two (C,) float32 arrays; the deviation is at least 1.
     """
-    chosen = numbers[:: max(1, len(numbers) // 10_000)]
+    chosen = indices[:: max(1, len(indices) // 10_000)]
     counts = np.zeros((256, images.shape[3]))
     for chunk in np.array_split(chosen, -(-len(chosen) // 1000)):
         pixels = images[chunk]

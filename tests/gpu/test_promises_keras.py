@@ -28,13 +28,13 @@ def test_weights_images_and_optimizer_are_on_the_gpu():
     """Nothing that a step uses waits for the host: labels and indices included, and the GPU's memory is reported."""
     trainer = mlp.Trainer(make_train_data(600), require_gpu=True)
     result = trainer.fit(DESCRIBED, epochs=1, seed=0)
-    program, examples = trainer._program, trainer._examples
+    compiled, examples = trainer._loop, trainer._examples
     tensors = {
         "images": examples._images,
         "labels": examples._labels,
-        **{f"weights {n}": v.value for n, v in enumerate(program._network.trainable_variables)},
-        **{f"optimizer {n}": v.value for n, v in enumerate(program._optimizer.variables) if v.shape},
-        **{f"mean {n}": v.read_value() for n, v in enumerate(program._means)},
+        **{f"weights {n}": v.value for n, v in enumerate(compiled._network.trainable_variables)},
+        **{f"optimizer {n}": v.value for n, v in enumerate(compiled._optimizer.variables) if v.shape},
+        **{f"mean {n}": v.read_value() for n, v in enumerate(compiled._means)},
     }
 
     assert {} == {name: t.device for name, t in tensors.items() if "GPU" not in t.device}

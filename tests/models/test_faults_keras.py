@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from components.models.faults import is_device_fault, is_out_of_memory
 from components.models.mlp import training as mlp
-from components.models.mlp.compiled import Program
+from components.models.mlp.compiled import CompiledLoop
 from tests.models import faulty
 
 
@@ -72,14 +72,14 @@ def failing(raised):
 @pytest.mark.parametrize("raised", [MEMORY[0], MEMORY[3], MEMORY[5]], ids=["exhausted", "copy", "cudnn"])
 def test_out_of_memory_is_the_trials(raised, tmp_path, monkeypatch):
     """Search and final training take every form of it for what it is."""
-    monkeypatch.setattr(Program, "train", failing(raised))
+    monkeypatch.setattr(CompiledLoop, "train", failing(raised))
     faulty.assert_the_trial_is_out_of_memory(mlp, tmp_path)
 
 
 @pytest.mark.parametrize("raised", DEVICE[:2], ids=["initialization", "kernel"])
 def test_a_broken_device_is_not(raised, tmp_path, monkeypatch):
     """Search and final training end with 75."""
-    monkeypatch.setattr(Program, "train", failing(raised))
+    monkeypatch.setattr(CompiledLoop, "train", failing(raised))
     faulty.assert_the_device_is_to_blame(mlp, tmp_path)
 
 

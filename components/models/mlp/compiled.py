@@ -45,12 +45,12 @@ class Examples:
         self.dtype = tf.float16 if on_gpu else tf.uint8
         self._images = tf.cast(tf.constant(data.images), self.dtype) if fits else None
 
-    def chunks(self, numbers: np.ndarray) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Yield (images, labels, positions) for example numbers (steps, batch size); positions point into the images."""
+    def chunks(self, indices: np.ndarray) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Yield (images, labels, positions) for indices of examples (steps, batch size); positions point into the images."""
         if self._images is not None:
-            yield self._images, self._labels, tf.constant(numbers, tf.int64)
+            yield self._images, self._labels, tf.constant(indices, tf.int64)
             return
-        parts = np.array_split(numbers, -(-len(numbers) // self._steps_together(numbers.shape[1])))
+        parts = np.array_split(indices, -(-len(indices) // self._steps_together(indices.shape[1])))
         with ThreadPoolExecutor(1) as reader:
             # While the device trains on one chunk, the next one is read.
             coming = reader.submit(self._source.__getitem__, parts[0].reshape(-1))
@@ -67,16 +67,16 @@ class Examples:
         step_bytes = 2 * batch_size * self._source[:1].nbytes
         return max(1, min(HOST_STEPS, HOST_BYTES // step_bytes))
 
-    def sample(self, numbers: np.ndarray) -> np.ndarray:
+    def sample(self, indices: np.ndarray) -> np.ndarray:
         """Return up to 64 of the numbered images (n, H, W, C) uint8."""
-        return np.ascontiguousarray(self._source[numbers[:64]])
+        return np.ascontiguousarray(self._source[indices[:64]])
 
-    def statistics(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def statistics(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation per channel, in 0-255, of the numbered images (10,000 of them at most)."""
-        return channel_statistics(self._source, numbers)
+        return channel_statistics(self._source, indices)
 
 
-class Program:
+class CompiledLoop:
     """A network, its optimizer and the compiled loop over an epoch, reusable for any seed and learning rate.
 
     Args:
@@ -110,19 +110,19 @@ class Program:
         for variable, values in zip(self._optimizer.variables, self._fresh_slots, strict=True):
             variable.assign(values)
 
-    def train(self, examples: Examples, numbers: np.ndarray, rates: np.ndarray, seed: tuple[int, int]) -> float:
+    def train(self, examples: Examples, indices: np.ndarray, rates: np.ndarray, seed: tuple[int, int]) -> float:
         """Run an epoch; return its mean loss.
 
         Args:
-            examples: What the numbers point to.
-            numbers: (steps, batch size) example numbers.
+            examples: What the indices point to.
+            indices: (steps, batch size) indices of examples.
             rates: (steps,) float32 learning rates.
             seed: Of augmentation and dropout.
         """
         total, done = 0.0, 0
         for variable in (self._num_averaged, *self._means):
             variable.assign(tf.zeros_like(variable))
-        for images, labels, positions in examples.chunks(numbers):
+        for images, labels, positions in examples.chunks(indices):
             steps = rates[done : done + len(positions)]
             random = np.array([seed[0], seed[1] * 1_000_003 + done], np.int32)
             total += float(self._train_steps(images, labels, positions, tf.constant(steps), tf.constant(random)))
@@ -140,13 +140,13 @@ class Program:
         for variable, values in zip(variables, current, strict=True):
             variable.assign(values)
 
-    def accuracy(self, examples: Examples, numbers: np.ndarray) -> float:
+    def accuracy(self, examples: Examples, indices: np.ndarray) -> float:
         """Return the share of the numbered examples that is classified correctly; 0 without any."""
         correct = 0
-        for start in range(0, len(numbers), 2048):
-            for images, labels, positions in examples.chunks(numbers[None, start : start + 2048]):
+        for start in range(0, len(indices), 2048):
+            for images, labels, positions in examples.chunks(indices[None, start : start + 2048]):
                 correct += int(self._count_correct(images, labels, positions[0]))
-        return correct / max(1, len(numbers))
+        return correct / max(1, len(indices))
 
     def weights(self) -> list[np.ndarray]:
         """Return a copy of the network's weights in the order of `WEIGHT_NAMES`."""

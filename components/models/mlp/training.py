@@ -25,7 +25,7 @@ from components.models import loop
 from components.models.contract import FitResult, State
 from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, num_usable_cores, onnx_difference
-from components.models.mlp.compiled import WEIGHT_NAMES, Examples, Program
+from components.models.mlp.compiled import WEIGHT_NAMES, CompiledLoop, Examples
 from components.models.mlp.export import mlp_graph
 from components.models.mlp.network import build
 from components.models.mlp.size import MAX_UNITS
@@ -117,7 +117,7 @@ class Trainer(loop.EpochTrainer):
         self._validation = np.flatnonzero(train_data.split == VALIDATION)
         self._examples = Examples(train_data, bool(gpus))
         self._mean, self._std = self._examples.statistics(self._train)
-        self._program: Program | None = None
+        self._loop: CompiledLoop | None = None
 
     @property
     def device_name(self) -> str:
@@ -132,18 +132,18 @@ class Trainer(loop.EpochTrainer):
 
     def free(self) -> None:
         """Give back what the device still holds of past trainings."""
-        self._program = None
+        self._loop = None
         _collect()
 
-    def _program_for(self, hyperparameters: dict[str, Value]) -> Program:
+    def _loop_for(self, hyperparameters: dict[str, Value]) -> CompiledLoop:
         """Return the compiled loop for these hyperparameters: the last one again where only the learning rate differs."""
         wanted = {"batch_size": batch_size_for(len(self._train), LARGEST_BATCH), **hyperparameters}
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
-        if self._program is None or self._program.hyperparameters != wanted:
+        if self._loop is None or self._loop.hyperparameters != wanted:
             self.free()
-            self._program = Program(self._model(wanted), wanted, half=self._half)
-        return self._program
+            self._loop = CompiledLoop(self._model(wanted), wanted, half=self._half)
+        return self._loop
 
     def _model(self, hyperparameters: dict[str, Value]) -> keras.Model:
         return build(hyperparameters, self._shape, self._num_classes, self._mean, self._std)
@@ -174,35 +174,35 @@ class _Training:
         self._trainer, self._seed = trainer, seed
         if trainer._gpu:
             tf.config.experimental.reset_memory_stats("GPU:0")
-        self._program = trainer._program_for(hyperparameters)
-        self._program.reset(seed)
-        self._sampler = EpochSampler(np.ones(len(trainer._train)), self._program.batch_size, seed)
+        self._loop = trainer._loop_for(hyperparameters)
+        self._loop.reset(seed)
+        self._sampler = EpochSampler(np.ones(len(trainer._train)), self._loop.batch_size, seed)
         self._num_steps = epochs * self._sampler.num_steps
         self._peak_rate = np.float32(hyperparameters["learning_rate"])
         self._best: list[np.ndarray] = []
 
     def restore(self, state: State) -> None:
-        self._program.restore(state)
+        self._loop.restore(state)
         self._best = [np.array(state[f"best/{number}"]) for number in range(len(WEIGHT_NAMES))]
 
     def train_epoch(self, epoch: int) -> float:
-        numbers = self._trainer._train[self._sampler.epoch(epoch)]
-        steps = range((epoch - 1) * len(numbers), epoch * len(numbers))
+        indices = self._trainer._train[self._sampler.epoch(epoch)]
+        steps = range((epoch - 1) * len(indices), epoch * len(indices))
         factors = [learning_rate_factor(step, self._num_steps, WARMUP_FRACTION) for step in steps]
         rates = self._peak_rate * np.array(factors, np.float32)
-        return self._program.train(self._trainer._examples, numbers, rates, (self._seed, epoch))
+        return self._loop.train(self._trainer._examples, indices, rates, (self._seed, epoch))
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        return self._program.averaged()
+        return self._loop.averaged()
 
     def accuracy(self) -> float:
-        return self._program.accuracy(self._trainer._examples, self._trainer._validation)
+        return self._loop.accuracy(self._trainer._examples, self._trainer._validation)
 
     def keep(self) -> None:
-        self._best = self._program.weights()
+        self._best = self._loop.weights()
 
     def state(self) -> State:
-        return self._program.state() | {f"best/{number}": values for number, values in enumerate(self._best)}
+        return self._loop.state() | {f"best/{number}": values for number, values in enumerate(self._best)}
 
     def best_weights(self) -> dict[str, np.ndarray]:
         return dict(zip(WEIGHT_NAMES, self._best, strict=True))
@@ -217,5 +217,5 @@ class _Training:
 
 
 def _collect() -> None:
-    """Free graph and variables of a past program, whose reference cycles reference counting leaves alone."""
+    """Free graph and variables of a past compiled loop, whose reference cycles reference counting leaves alone."""
     keras.backend.clear_session(free_memory=True)

@@ -29,20 +29,20 @@ class Attributes:
         used = [] if data.attributes is None else [a for a, size in enumerate(sizes) if size > 1]
         self.num_outputs = sum(sizes[a] for a in used)
         self._sizes = [len(data.info.classes), *(sizes[a] for a in used)]
-        self._numbers = [torch.from_numpy(known[:, a].astype(np.int64)).to(device) for a in used]
+        self._values = [torch.from_numpy(known[:, a].astype(np.int64)).to(device) for a in used]
 
-    def loss(self, logits: torch.Tensor, numbers: torch.Tensor, smoothing: float) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, indices: torch.Tensor, smoothing: float) -> torch.Tensor:
         """Return each example's loss (n,), summed over the attributes; one whose value is unknown adds nothing.
 
         Args:
             logits: (n, K + outputs) float32.
-            numbers: (n,) int64, the examples.
+            indices: (n,) int64, the examples.
             smoothing: Label smoothing.
         """
         total = logits.new_zeros(len(logits))
-        for values, part in zip(self._numbers, logits.split(self._sizes, dim=1)[1:], strict=True):
+        for values, part in zip(self._values, logits.split(self._sizes, dim=1)[1:], strict=True):
             total = total + functional.cross_entropy(
-                part, values[numbers], label_smoothing=smoothing, ignore_index=-1, reduction="none"
+                part, values[indices], label_smoothing=smoothing, ignore_index=-1, reduction="none"
             )
         return total
 
@@ -58,17 +58,17 @@ class Images:
         self._tensor = _on_device(images, device) if fits else None
 
     def batches(self, order: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield the images (n, H, W, C) uint8 of each batch of example numbers (n,) int64, on the device.
+        """Yield the images (n, H, W, C) uint8 of each batch of indices of examples (n,) int64, on the device.
 
         What does not lie on the device is read by another thread while the device works on the batch before. A yielded
         batch is valid until the next but one is asked for.
         """
         if self._tensor is not None:
-            yield from (self._tensor[numbers] for numbers in order)
+            yield from (self._tensor[indices] for indices in order)
             return
         # One copy to the host for all batches: a copy a step would make the GPU wait for Python.
-        numbers = torch.cat(tuple(order)).cpu().numpy()
-        parts = np.split(numbers, np.cumsum([len(part) for part in order])[:-1])
+        indices = torch.cat(tuple(order)).cpu().numpy()
+        parts = np.split(indices, np.cumsum([len(part) for part in order])[:-1])
         shape = (max(len(part) for part in parts), *self._source.shape[1:])
         on_gpu = self._device.type == "cuda"
         buffers = [torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu) for _ in range(2)]

@@ -227,12 +227,12 @@ class _Training:
         num_averaged = 0
         images_of = self._trainer._images.batches(order)
         with self._model.steps_counted_once(num_steps):
-            for step, (numbers, images) in enumerate(zip(order, images_of, strict=True)):
+            for step, (indices, images) in enumerate(zip(order, images_of, strict=True)):
                 # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
                 factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
                 for group in self._optimizer.param_groups:
                     group["lr"] = self._peak_rate * factor
-                losses[step] = self._step(images, numbers, weights[step])
+                losses[step] = self._step(images, indices, weights[step])
                 if (num_steps - step) % AVERAGE_EVERY == 1:
                     num_averaged += 1
                     torch._foreach_lerp_(self._means, self._live, 1 / num_averaged)
@@ -241,25 +241,25 @@ class _Training:
         self._pruning.losses[batches] = seen
         return float(np.average(seen, weights=factors[batches]))
 
-    def _step(self, images: torch.Tensor, numbers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def _step(self, images: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Take one step and return each example's loss (n,) float32; all tensors it reads and writes are on the device.
 
         This is what a CUDA graph would hold; docs/benchmarks.md says what is missing. Every step runs eagerly today.
 
         Args:
             images: (n, H, W, C) uint8.
-            numbers: (n,) int64, the examples.
+            indices: (n,) int64, the examples.
             weights: (n,) float32, the factor of each loss.
         """
         smoothing = float(self._hyperparameters["label_smoothing"])
         pixels = augment(self._model.normalise(images), str(self._hyperparameters["augmentation"]))
         with self._autocast():
             logits = self._model.network(self._model.resize(pixels))
-        logits, labels = logits.float(), self._trainer._labels[numbers]
+        logits, labels = logits.float(), self._trainer._labels[indices]
         loss = functional.cross_entropy(
             logits[:, : self._trainer._num_classes], labels, label_smoothing=smoothing, reduction="none"
         )
-        total = loss if self._attributes is None else loss + self._attributes.loss(logits, numbers, smoothing)
+        total = loss if self._attributes is None else loss + self._attributes.loss(logits, indices, smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale((total * weights).mean()).backward()
         self._scaler.step(self._optimizer)
@@ -277,17 +277,17 @@ class _Training:
             tensor.copy_(values)
 
     def accuracy(self) -> float:
-        numbers = self._trainer._validation
-        if not len(numbers):
+        indices = self._trainer._validation
+        if not len(indices):
             return 0.0
         self._model.eval()
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         with torch.inference_mode(), self._autocast():
-            chunks = torch.from_numpy(numbers).to(self._device).split(VALIDATION_BATCH)
+            chunks = torch.from_numpy(indices).to(self._device).split(VALIDATION_BATCH)
             for chunk, images in zip(chunks, self._trainer._images.batches(chunks), strict=True):
                 predicted = self._model(images).argmax(dim=1)
                 correct += (predicted == self._trainer._labels[chunk]).sum()
-        return int(correct) / len(numbers)
+        return int(correct) / len(indices)
 
     def keep(self) -> None:
         self._best = {name: values.detach().clone() for name, values in self._model.state_dict().items()}

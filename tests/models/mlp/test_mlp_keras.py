@@ -156,12 +156,12 @@ def test_same_seed_same_result_whatever_ran_before(trainer):
 def test_the_compiled_loop_is_shared_where_the_network_is_the_same(trainer):
     """Another learning rate or seed traces nothing new."""
     trainer.fit(DESCRIBED, epochs=1, seed=0)
-    program = trainer._program
+    compiled = trainer._loop
 
     trainer.fit(DESCRIBED | {"learning_rate": 0.02}, epochs=1, seed=1)
 
-    assert trainer._program is program
-    assert 1 == program._train_steps.experimental_get_tracing_count()
+    assert trainer._loop is compiled
+    assert 1 == compiled._train_steps.experimental_get_tracing_count()
 
 
 def test_stops_when_told_to_and_keeps_the_best_epoch(trainer):
@@ -177,19 +177,19 @@ def test_stops_when_told_to_and_keeps_the_best_epoch(trainer):
 def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
     """Every fourth step counts, the last one included; training goes on from where it was."""
     trainer.fit(DESCRIBED, epochs=1, seed=0)
-    program, rates = trainer._program, np.full(5, 0.01, np.float32)
+    compiled, rates = trainer._loop, np.full(5, 0.01, np.float32)
     numbers = np.arange(40).reshape(5, 8)
 
-    program.reset(3)
-    program.train(trainer._examples, numbers[:1], rates[:1], (3, 1))
-    first = program.weights()
-    program.reset(3)
-    program.train(trainer._examples, numbers, rates, (3, 1))
-    last = program.weights()
-    with program.averaged():
-        mean = program.weights()
+    compiled.reset(3)
+    compiled.train(trainer._examples, numbers[:1], rates[:1], (3, 1))
+    first = compiled.weights()
+    compiled.reset(3)
+    compiled.train(trainer._examples, numbers, rates, (3, 1))
+    last = compiled.weights()
+    with compiled.averaged():
+        mean = compiled.weights()
 
-    for a, b, c, now in zip(first, last, mean, program.weights(), strict=True):
+    for a, b, c, now in zip(first, last, mean, compiled.weights(), strict=True):
         np.testing.assert_allclose((a + b) / 2, c, rtol=0, atol=1e-6)
         assert np.array_equal(b, now)
 
@@ -197,13 +197,13 @@ def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
 def test_padding_a_product_changes_nothing(trainer, monkeypatch):
     """Widths that are no multiple of the step give the products of the plain matrices."""
     trainer.fit(DESCRIBED, epochs=1, seed=0)
-    program = trainer._program
-    monkeypatch.setattr(program, "_half", True)
+    compiled = trainer._loop
+    monkeypatch.setattr(compiled, "_half", True)
 
-    for layer in program._network.layers[1:]:
+    for layer in compiled._network.layers[1:]:
         values = tf.random.stateless_normal((5, layer.kernel.shape[0]), seed=(1, 2))
         rounded = [tf.cast(tf.cast(given, tf.bfloat16), tf.float32) for given in (values, layer.kernel)]
-        found = program._dense(layer, values)
+        found = compiled._dense(layer, values)
 
         assert found.shape == (5, layer.kernel.shape[1])
         np.testing.assert_allclose(found, tf.matmul(*rounded) + layer.bias, rtol=0.02, atol=0.02)
@@ -228,7 +228,7 @@ def test_out_of_memory_ends_the_trial_only(trainer, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mlp.Program, "train", exhausted)
+        patch.setattr(mlp.CompiledLoop, "train", exhausted)
         with pytest.raises(TrialOutOfMemoryError, match="OOM when allocating"):
             trainer.fit(DESCRIBED, epochs=1, seed=0)
 
