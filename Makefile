@@ -35,9 +35,9 @@ run: setup ## Answer the question on the generated sample, on this machine (OUT=
 	$(RUN) --preset quickstart $(if $(OUT),--out $(OUT))
 
 # Many tests wait for servers and processes: four at once keep two cores busy.
-test: setup lint ## Pass the tests; base, Keras and torch in processes of their own
+test: setup ## Pass lint and the tests; base, Keras and torch in processes of their own
+	@$(MAKE) --no-print-directory --output-sync --jobs 2 lint test-keras test-torch
 	$(PYTEST) --framework=base -n 4 --dist=worksteal
-	@$(MAKE) --no-print-directory --output-sync --jobs 2 test-keras test-torch
 
 test-keras: setup ## Pass the tests that import TensorFlow
 	$(PYTEST) --framework=keras
