@@ -1,9 +1,11 @@
 """This module runs an exported ONNX on raw images and times it; no training framework is involved."""
 
+import functools
 import os
 import platform
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from components.errors import DataError
 
 INPUT_NAME, OUTPUT_NAME = "images", "probabilities"
 BATCH_SIZE = 256
+
+PART_SIZE = 32
+"""Images that one thread computes by itself where there are more: threads that share an operation wait for each other in each."""
+
 _REFUSED: tuple[type[Exception], ...] = (
     OSError,
     *(error for error in vars(runtime_errors).values() if isinstance(error, type) and issubclass(error, Exception)),
@@ -27,16 +33,13 @@ class OnnxModel:
 
     def __init__(self, source: Path | str | bytes) -> None:
         self.path = "the model" if isinstance(source, bytes) else Path(source)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads()
-        options.log_severity_level = 3
-        # Two evaluations often share a node: a thread that spins while it waits steals from the other one.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = _session(data, num_threads())
+            self._part_session = _session(data, 1) if num_threads() > 1 else self._session
         except _REFUSED as error:
             raise DataError(f"{self.path} must be a readable ONNX model; got {error}. Export it again") from error
+        self._pool = ThreadPoolExecutor(num_threads())
         inputs = [(i.name, i.type) for i in self._session.get_inputs()]
         outputs = [o.name for o in self._session.get_outputs()]
         if inputs != [(INPUT_NAME, "tensor(uint8)")] or OUTPUT_NAME not in outputs:
@@ -94,13 +97,23 @@ class OnnxModel:
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         try:
-            (probabilities,) = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(images)})
+            if len(images) <= PART_SIZE:
+                probabilities = self._run_in(self._session, images)
+            else:
+                parts = (images[start : start + PART_SIZE] for start in range(0, len(images), PART_SIZE))
+                run = functools.partial(self._run_in, self._part_session)
+                probabilities = np.concatenate(list(self._pool.map(run, parts)))
         except _REFUSED as error:
             raise DataError(
                 f"{self.path} must take images of shape {images.shape[1:]}; got {error}."
                 " Evaluate it on the data it was trained for"
             ) from error
         return probabilities.astype(np.float32, copy=False)
+
+    @staticmethod
+    def _run_in(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
+        (probabilities,) = session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(images)})
+        return np.atleast_1d(probabilities)
 
     def latency(self, images: np.ndarray, batch_size: int, max_seconds: float = 2.0) -> dict[str, float]:
         """Time calls of one batch size.
@@ -127,6 +140,15 @@ class OnnxModel:
             "p95_ms": float(np.quantile(taken, 0.95)),
             "calls": len(taken),
         }
+
+
+def _session(data: bytes, num_threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3
+    # Two evaluations often share a node: a thread that spins while it waits steals from the other one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def num_threads() -> int:
