@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from components.errors import DataError, ParameterError
+from components.text import clean
 from pipelines.paths import OutputFile, UserPath
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def predict_command(
 
     num_bad = 0
     found = Classifier.of_file(model, dataset) if model else Classifier.of_champion(study_root, dataset)
-    with closing(Pictures(images)) as pictures, _progress(len(pictures)) as step, _output(out) as file:
+    with closing(Pictures(images)) as pictures, _progress(len(pictures), out is None) as step, _output(out) as file:
         write = _writer(form, file, min(top, len(found.classes)))
         for answer in found.answers(pictures, top):
             write(answer)
@@ -125,12 +126,17 @@ def _output(path: Path | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _progress(total: int) -> "Iterator[Callable[[Answer], None]]":
-    """Yield what is called with every answer: it names bad pictures and shows how far the work is, all of it on stderr."""
+def _progress(total: int, shares_terminal: bool) -> "Iterator[Callable[[Answer], None]]":
+    """Yield what is called with every answer: it names bad pictures and shows how far the work is, all of it on stderr.
+
+    Args:
+        total: Number of pictures.
+        shares_terminal: Whether the answers go to the standard output; on a terminal, they are progress enough.
+    """
     started = said = time.monotonic()
     done = 0
     bar = None
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not (shares_terminal and sys.stdout.isatty()):
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -140,6 +146,8 @@ def _progress(total: int) -> "Iterator[Callable[[Answer], None]]":
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,  # the answers are for whoever reads stdout, not for the bar's console
+            redirect_stderr=False,
         )
 
     def speed() -> str:
@@ -159,7 +167,7 @@ def _progress(total: int) -> "Iterator[Callable[[Answer], None]]":
             nonlocal done, said
             done += 1
             if answer.error:
-                say(f"{answer.name}: {answer.error}")
+                say(f"{clean(answer.name)}: {answer.error}")
             if bar and task is not None:
                 bar.advance(task)
             elif time.monotonic() - said >= SECONDS_BETWEEN_LINES:

@@ -1,8 +1,12 @@
+import contextlib
 import csv
 import io
 import json
 import os
+import pty
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,8 @@ from components.models.facts import write_metadata
 from pipelines.__main__ import run
 from pipelines.commands import predict
 from tests.evaluation.builders import make_test_data, write_model
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -84,6 +90,39 @@ def test_a_long_job_says_how_far_it_is(
     assert 0 == run(["predict", "shop", str(tmp_path / "images.npy"), "--model", str(model)])
 
     assert "\n17 of 300 pictures in " in capsys.readouterr().err
+
+
+@pytest.mark.timeout(60)
+def test_a_terminal_shows_a_bar_and_the_answers_stay_on_stdout(model: Path, tmp_path: Path) -> None:
+    """`predict ... > answers.csv` on a terminal: the bar on it, every row in the file, no control character of a name."""
+    (tmp_path / "bad\x1b[2J.jpg").write_bytes(b"no picture")
+    images = [str(tmp_path / "images.npy"), str(tmp_path / "bad\x1b[2J.jpg")]
+    command = [sys.executable, "-m", "pipelines", "predict", "shop", *images, "--model", str(model)]
+    ours, theirs = pty.openpty()
+    shown: list[bytes] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # a terminal that everybody has closed
+            while part := os.read(ours, 65_536):
+                shown.append(part)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, env=environment, check=False)
+    os.close(theirs)
+    watcher.join(10)
+    os.close(ours)
+
+    rows = ended.stdout.decode().splitlines()
+    assert 65 == ended.returncode
+    assert 302 == len(rows)
+    assert "image,class,probability,error" == rows[0]
+    told = b"".join(shown)
+    assert b"301 of 301 pictures" in told
+    assert b"image,class" not in told
+    assert b"bad" in told
+    assert b"\x1b[2J" not in told
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(
