@@ -26,11 +26,10 @@ WIDE = DESCRIBED | {
 }
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", "NAG"])
-def test_weights_images_and_optimizer_are_on_the_gpu(optimizer):
-    """Nothing that a step uses waits for the host, and the GPU's memory is reported."""
-    trainer = resnet18.Trainer(make_train_data(120, (12, 10, 3)), require_gpu=True)
+def test_weights_images_and_optimizer_are_on_the_device(on_gpu, optimizer):
+    """Nothing that a step on a GPU uses waits for the host, and the GPU's memory is reported."""
+    trainer = resnet18.Trainer(make_train_data(30, (12, 10, 3)), require_gpu=on_gpu)
     training = resnet18._Training(trainer, complete(DESCRIBED | {"optimizer": optimizer}, resnet18.RECIPE), 1, 0)
     training.train_epoch(1)
     slots = [v for kept in training._optimizer.state.values() for v in kept.values() if torch.is_tensor(v) and v.ndim]
@@ -43,9 +42,10 @@ def test_weights_images_and_optimizer_are_on_the_gpu(optimizer):
 
     assert slots
     # The resolution is a fact about the weights and not part of the computation.
-    assert [] == [t.device for t in tensors if not t.is_cuda and t.numel() != 2]
-    assert training.peak_memory_bytes > trainer._images._tensor.nbytes
-    assert "cpu" != trainer.device_name
+    kind = "cuda" if on_gpu else "cpu"
+    assert [] == [t.device for t in tensors if t.device.type != kind and t.numel() != 2]
+    assert on_gpu == (training.peak_memory_bytes > trainer._images._tensor.nbytes)
+    assert on_gpu == (trainer.device_name != "cpu")
 
 
 @pytest.mark.gpu
