@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.contract import TrainData
-from components.errors import TryAgainError
+from components.errors import DataError, TryAgainError
 from components.models.contract import ApproachModule
 from components.parameters import TrainSettings
 from components.runtime import gpu_is_required
@@ -43,7 +43,7 @@ def train_step(
         raise TryAgainError(
             f"study {study.name} must be finished before training; its workers were lost. Run again: it goes on where it stood"
         )
-    study.check()
+    check_study(study)
     described = train_final(
         approach,
         train_data=data,
@@ -60,3 +60,24 @@ def train_step(
         "device_seconds": described["device_seconds"],
         "parameters": described["parameters"],
     }
+
+
+def check_study(study: Study) -> None:
+    """Raise `DataError` if the study has no usable result: too many trials failed, or none has a score.
+
+    The training decides from the study and not from its workers' exit codes.
+    """
+    ledger = study.ledger()
+    errors = "; ".join(sorted({t.error for t in ledger.trials if t.error})[:3])
+    remedy = f"Read the errors with `study show {study.name}`; the first are: {errors}"
+    if study.is_stopped():
+        fraction = study.spec["max_failed_fraction"]
+        raise DataError(
+            f"study {study.name} must have at most {fraction:.0%} failed trials; got {ledger.count('failed')} of"
+            f" {study.spec['trials']}. {remedy}"
+        )
+    if ledger.best() is None:
+        raise DataError(
+            f"study {study.name} must have a trial with a score; got {ledger.count('diverged')} diverged and"
+            f" {ledger.count('failed')} failed ones. {remedy}"
+        )

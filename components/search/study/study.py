@@ -17,17 +17,10 @@ from components.failpoints import failpoint
 from components.models.faults import first_line
 from components.models.space import Space
 from components.search.study import objects as names
+from components.search.study import records
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.claims import MAX_ATTEMPTS, Claim, Liveness, Timing, is_gone, process_identity
 from components.search.study.objects import Records, TrialRecord, decode, encode
-from components.search.study.records import (
-    ClaimRecord,
-    FaultRecord,
-    HeartbeatRecord,
-    ParamsRecord,
-    ReusedRecord,
-    Suggestion,
-)
 from components.search.study.spec import SCHEMA, StudySpec, refuse_another
 from components.search.trial import Ledger, SpecRecord, Trial, trial_seed
 from components.stores import ObjectNotFoundError, Store
@@ -37,7 +30,7 @@ log = logging.getLogger(__name__)
 STORE_SHARE = 0.01
 """At most this share of a worker's time is spent on reading what the other workers did."""
 
-Suggest = Callable[[int, Ledger], Suggestion]
+Suggest = Callable[[int, Ledger], records.Suggestion]
 """Gives what a new trial shall try, from its number and the ledger."""
 
 
@@ -154,26 +147,6 @@ class Study:
             return not any(record.term for record in unfinished)
         return len(self._records.trials) >= self.spec["trials"] and not unfinished
 
-    def check(self) -> None:
-        """Raise `DataError` if the study has no usable result: too many trials failed, or none has a score.
-
-        The step after the search calls this: it decides from the study and not from its workers' exit codes.
-        """
-        ledger = self.ledger()
-        errors = "; ".join(sorted({t.error for t in ledger.trials if t.error})[:3])
-        remedy = f"Read the errors with `study show {self.name}`; the first are: {errors}"
-        if self.is_stopped():
-            fraction = self.spec["max_failed_fraction"]
-            raise DataError(
-                f"study {self.name} must have at most {fraction:.0%} failed trials; got {ledger.count('failed')} of"
-                f" {self.spec['trials']}. {remedy}"
-            )
-        if ledger.best() is None:
-            raise DataError(
-                f"study {self.name} must have a trial with a score; got {ledger.count('diverged')} diverged and"
-                f" {ledger.count('failed')} failed ones. {remedy}"
-            )
-
     def is_stopped(self) -> bool:
         """Return whether too many trials failed, as of the last refresh."""
         failed = sum(r.result is not None and r.result.status == "failed" for r in self._records.trials.values())
@@ -230,7 +203,7 @@ class Study:
             number = max(self._records.trials, default=-1) + 1
             ledger = self.snapshot()
             hyperparameters, reused_from = suggest(number, ledger)
-            params: ParamsRecord = {
+            params: records.ParamsRecord = {
                 "hyperparameters": hyperparameters,
                 "seed": trial_seed(self.spec["seed"], number),
                 "based_on": [t.number for t in ledger.trials if t.is_finished],
@@ -263,7 +236,7 @@ class Study:
 
     def _claim(self, record: TrialRecord, worker: str) -> Claim | None:
         term, nonce = record.term + 1, uuid.uuid4().hex
-        body: ClaimRecord = {
+        body: records.ClaimRecord = {
             "nonce": nonce,
             "worker": worker,
             "process": process_identity(),
@@ -324,7 +297,7 @@ class Study:
             store: The study's store with a deadline fit for heartbeats.
             released: The owner gives the trial back, so that another need not wait.
         """
-        body: HeartbeatRecord = {
+        body: records.HeartbeatRecord = {
             "beat": count,
             "epoch": claim.term,
             "scores": list(scores),
@@ -336,7 +309,7 @@ class Study:
 
     def note_fault(self, claim: Claim, error: BaseException) -> None:
         """Note that the device broke under a claim, for the worker that takes the trial over."""
-        body: FaultRecord = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
+        body: records.FaultRecord = {"worker": claim.worker, "error": f"{type(error).__name__}: {first_line(error)}"}
         try:
             self.store.create(names.fault_key(claim.number, claim.term), encode(body))
         except FashionTuningError as unsaid:
@@ -376,7 +349,7 @@ class Study:
             binding={"hyperparameters": claim.hyperparameters, "seed": claim.seed},
         )
 
-    def reuse(self, find: Callable[[], ReusedRecord]) -> ReusedRecord:
+    def reuse(self, find: Callable[[], records.ReusedRecord]) -> records.ReusedRecord:
         """Return what a warm start found; the first worker's answer is kept and holds for all of them.
 
         Args:
@@ -387,7 +360,7 @@ class Study:
         except ObjectNotFoundError:
             self.store.create(names.REUSED, encode(find()))
             values = decode(self.store.read(names.REUSED), names.REUSED)
-        return cast(ReusedRecord, values)
+        return cast(records.ReusedRecord, values)
 
     def _read_reused(self) -> tuple[Trial, ...] | None:
         try:

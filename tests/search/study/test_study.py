@@ -11,6 +11,7 @@ from components.search.study.claims import Liveness, Timing, is_gone, process_id
 from components.search.study.study import Study, StudySpec
 from components.search.trial import Trial
 from components.stores import open_store
+from components.training_step import check_study
 from tests.search import toy
 
 SPEC = StudySpec(
@@ -223,7 +224,7 @@ def test_study_without_a_score_comes_to_nothing(open_study):
     study.finish(done(study.claim_next("w", suggest), None, status="diverged", error="loss became nan"))
 
     with pytest.raises(DataError, match=r"must have a trial with a score; got 1 diverged.*loss became nan"):
-        study.check()
+        check_study(study)
 
 
 def test_study_of_failures_comes_to_nothing(open_study):
@@ -234,7 +235,7 @@ def test_study_of_failures_comes_to_nothing(open_study):
         study.finish(done(study.claim_next("w", suggest), None, status="failed", error="out of memory: full"))
 
     with pytest.raises(DataError, match="must have at most 30% failed trials; got 2 of 3") as caught:
-        study.check()
+        check_study(study)
     assert 65 == caught.value.exit_code
 
 

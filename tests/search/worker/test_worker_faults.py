@@ -7,6 +7,7 @@ from components.search.study.claims import MAX_ATTEMPTS
 from components.search.study.study import Study
 from components.search.worker.worker import run_worker
 from components.stores import open_store
+from components.training_step import check_study
 from tests.search import toy
 
 BROKEN = RuntimeError(
@@ -164,7 +165,7 @@ def test_out_of_memory_and_mistakes_are_the_trials(run, study):
     assert ["failed"] * 3 + ["completed"] * 7 == [t.status for t in ledger.trials]
     assert ledger.trials[0].error.startswith("out of memory: CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
     assert ledger.trials[1].error.startswith("ValueError")
-    study().check()
+    check_study(study())
 
 
 def test_a_study_in_which_only_devices_failed_can_be_checked(run, study):
@@ -173,5 +174,5 @@ def test_a_study_in_which_only_devices_failed_can_be_checked(run, study):
     with pytest.raises(TryAgainError):
         run()
     with pytest.raises(DataError, match="0 failed"):
-        study().check()
+        check_study(study())
     assert not study().is_finished()
