@@ -56,7 +56,8 @@ class FakeS3(FaultyServer):
         """Return the content of every object by key."""
         with self.lock:
             keys = s3_backends["123456789012"]["aws"].buckets[self.bucket].keys
-            return {name: keys[name].value for name in keys}
+            # A request may add or remove one meanwhile.
+            return {name: key.value for name in list(keys) if (key := keys.get(name)) is not None}
 
     def kind(self, method: str, path: str) -> str:
         """Tell listings from reads."""
