@@ -147,7 +147,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
 
 def write_parameters(path: Path, parameters: dict[str, Any]) -> None:
-    """Write the file that repeats a run with `--parameters`; only its owner may read it, for a source may be presigned."""
+    """Write the file that repeats a run with `--parameters`; only its owner may read it."""
     import yaml
 
     path.touch()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.sources.presence import check_source
-from components.dataset_name import parse_dataset
+from components.dataset_name import parse_dataset, redacted_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
@@ -154,7 +154,9 @@ def _write_inputs(out: Path, settings: dict[str, Any]) -> None:
     own = settings["parameters"]["study_root"]
     is_own = "://" not in own and Path(own).is_relative_to(out)  # a repetition has another
     repeated = {name: value for name, value in settings["parameters"].items() if name != "study_root" or not is_own}
-    write_parameters(out / "parameters.yaml", repeated)
+    # The signature of a presigned source has no place in a file that people pass on.
+    asked = [redacted_dataset(dataset) if "?" in dataset else dataset for dataset in repeated["data_datasets"]]
+    write_parameters(out / "parameters.yaml", repeated | {"data_datasets": asked})
 
 
 def _environment(out: Path, run_id: str, debug: bool) -> dict[str, str]:
