@@ -19,7 +19,7 @@ INPUT_NAME, OUTPUT_NAME = "images", "probabilities"
 BATCH_SIZE = 256
 
 PART_SIZE = 32
-"""Images that one thread computes by itself where there are more: threads that share an operation wait for each other in each."""
+"""Fewest images that one thread computes by itself: threads that share an operation wait for each other in each."""
 
 _REFUSED: tuple[type[Exception], ...] = (
     OSError,
@@ -35,11 +35,12 @@ class OnnxModel:
         self.path = "the model" if isinstance(source, bytes) else Path(source)
         try:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
-            self._session = _session(data, num_threads())
-            self._part_session = _session(data, 1) if num_threads() > 1 else self._session
+            self._num_threads = num_threads()
+            self._session = _session(data, self._num_threads)
+            self._part_session = _session(data, 1) if self._num_threads > 1 else self._session
         except _REFUSED as error:
             raise DataError(f"{self.path} must be a readable ONNX model; got {error}. Export it again") from error
-        self._pool = ThreadPoolExecutor(num_threads())
+        self._pool = ThreadPoolExecutor(self._num_threads)
         inputs = [(i.name, i.type) for i in self._session.get_inputs()]
         outputs = [o.name for o in self._session.get_outputs()]
         if inputs != [(INPUT_NAME, "tensor(uint8)")] or OUTPUT_NAME not in outputs:
@@ -100,7 +101,8 @@ class OnnxModel:
             if len(images) <= PART_SIZE:
                 probabilities = self._run_in(self._session, images)
             else:
-                parts = (images[start : start + PART_SIZE] for start in range(0, len(images), PART_SIZE))
+                size = max(PART_SIZE, -(-len(images) // self._num_threads))  # a part for each thread
+                parts = (images[start : start + size] for start in range(0, len(images), size))
                 run = functools.partial(self._run_in, self._part_session)
                 probabilities = np.concatenate(list(self._pool.map(run, parts)))
         except _REFUSED as error:
