@@ -41,7 +41,8 @@ def watch(study: Study | Ledger, *, once: bool, as_json: bool, every_seconds: fl
         before = None
         for seen in _looks(study, once, every_seconds, console):
             if before is None:
-                _say(console, *head(seen.ledger))
+                # The changes end with how far a finished study is.
+                _say(console, *head(seen.ledger)[: 1 if seen.is_finished else None])
             _say(console, *changes(before, seen))
             before = seen
 

@@ -158,6 +158,8 @@ def test_watch_ends_with_the_study(tmp_path, capsys):
     said = capsys.readouterr().out
     assert (0, 1) == (code, said.count("trial 0: completed after 1 epoch, 0.5000"))
     assert "4 of 4 trials (4 completed), 4.0 of 120 device-seconds" in said
+    assert 0 == run(["study", "watch", f"{tmp_path}/week-shoes-mlp", "--once"])
+    assert 1 == capsys.readouterr().out.count("4 of 4 trials")
 
 
 def test_store_that_is_away_is_waited_for(tmp_path, monkeypatch, capsys):
