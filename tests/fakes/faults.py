@@ -1,5 +1,6 @@
 """An HTTP server on loopback whose connections and answers go wrong as planned; what it serves is up to its subclass."""
 
+import abc
 import contextlib
 import http.client
 import random
@@ -63,7 +64,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class FaultyServer:
+class FaultyServer(abc.ABC):
     """The server, a context manager.
 
     Args:
@@ -100,9 +101,9 @@ class FaultyServer:
         for server in self._servers:
             server.close_connections()
 
+    @abc.abstractmethod
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Return the answer to a request after it took effect; its method is what `kind` made of it."""
-        raise NotImplementedError
 
     def error(self, status: int) -> Answer:
         """Return the provider's error answer for a planned status."""

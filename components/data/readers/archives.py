@@ -5,6 +5,7 @@
 Source: APPNOTE.TXT 6.3.10, https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT (0x7075: 4.6.9)
 """
 
+import abc
 import errno
 import gzip
 import lzma
@@ -63,7 +64,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-class _Archive:
+class _Archive(abc.ABC):
     """What zip and tar have in common; see `Members`."""
 
     def __init__(self, path: Path, limits: Limits | None, label: str) -> None:
@@ -88,9 +89,9 @@ class _Archive:
         """For members that are not read, the reason by name."""
         return self._names.refused
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Close the file."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
