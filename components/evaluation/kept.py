@@ -64,6 +64,18 @@ def keep_result(run: dict[str, Any], name: str, path: Path) -> None:
     open_store(run["study_root"]).create(result_key(run["id"], name), path.read_bytes())
 
 
+def forget_results(study_root: str, run_id: str) -> None:
+    """Remove what a run kept: a local run goes on in its folder under the same id, also with other parameters.
+
+    Args:
+        study_root: Store or directory.
+        run_id: The run's id.
+    """
+    root = open_store(study_root)
+    for name in (SUMMARY, REPORT, PARAMETERS):
+        root.delete(result_key(run_id, name))
+
+
 def read_summaries(study_root: str) -> dict[str, dict[str, Any]]:
     """Return `summary.json` of every run that ended well, by run id, oldest first; each has `created`, "" where it is unknown.
 

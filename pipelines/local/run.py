@@ -16,6 +16,7 @@ from typing import Any
 from components.data.sources.presence import check_source
 from components.dataset_name import parse_dataset, redacted_dataset
 from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
+from components.evaluation.kept import forget_results
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
@@ -60,6 +61,8 @@ def run_here(asked: Asked, out: Path, *, containers: bool, message_format: str |
     with _only_run_in(out):
         if earlier is None:
             parameters = _with_sample(parameters, asked, out)
+        if first and first["parameters"] != parameters:
+            forget_results(parameters["study_root"], run_id)
         _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
         started = time.monotonic()
         with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
