@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 MOST = 3
@@ -43,6 +44,9 @@ class Workflow:
 
     Attributes:
         name: Name of the resource.
+        phase: In small letters, as Argo has it: pending, running, succeeded, failed or error.
+        started_at: Seconds since 1970; None before it began.
+        finished_at: Seconds since 1970; None before it ended.
         is_packed: Whether its states are more than the pipelines API can read.
     """
 
@@ -50,6 +54,8 @@ class Workflow:
         status = resource.get("status") or {}
         packed = status.get("compressedNodes", "")
         self.name: str = resource["metadata"]["name"]
+        self.phase: str = (status.get("phase") or "pending").lower()
+        self.started_at, self.finished_at = _seconds(status.get("startedAt")), _seconds(status.get("finishedAt"))
         self.is_packed = bool(packed)
         nodes = json.loads(gzip.decompress(base64.b64decode(packed))) if packed else status.get("nodes")
         self._nodes: dict[str, dict[str, Any]] = nodes or {}
@@ -110,6 +116,10 @@ def shortened(text: str) -> str:
     """Return a text in one line, its beginning and its end where it is long."""
     text = " ".join(text.split())
     return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT // 3]} ... {text[-_MOST_TEXT * 2 // 3 :]}"
+
+
+def _seconds(time: str | None) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _children(node: dict[str, Any]) -> list[str]:

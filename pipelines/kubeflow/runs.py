@@ -22,6 +22,11 @@ PATIENCE_SECONDS = 900.0
 STILL_SECONDS = 60.0
 """How long the server's step states may stay the same before the workflow itself is asked for them."""
 FROZEN = "step states: this server does not show them from 1 MB on"
+STALE = (
+    "the API shows the run as {shown}, in Kubernetes it is {phase}: what reports to the API is stuck. Restart it with kubectl"
+    " rollout restart deployment/ml-pipeline-persistenceagent, in Kubeflow's namespace. Until then step states are read from"
+    " the workflow"
+)
 
 
 class RunFailedError(DataError):
@@ -97,7 +102,9 @@ def _shown(counts: Counter[str]) -> str:
 
 
 class StepStates:
-    """The states of a run's steps: from the API, or from the workflow once the API cannot read them any more.
+    """The states of a run's steps: from the API, or from the workflow while the API does not have them.
+
+    The API cannot read what Argo has packed, and it knows nothing while Kubeflow's persistence agent does not report to it.
 
     Args:
         reader: Reads the run's workflow.
@@ -107,36 +114,48 @@ class StepStates:
 
     def __init__(self, reader: WorkflowReader, steps: Sequence[str], say: Callable[[str], None]) -> None:
         self._reader, self._steps, self._say = reader, steps, say
-        self._last: dict[str, Counter[str]] = {}
+        self._last: tuple[str, dict[str, Counter[str]]] = ("", {})
         self._since = time.monotonic()
-        self._packed = self._told = False
+        self._packed = self._stale = self._told = False
 
     def of(self, run: Any) -> dict[str, Counter[str]]:
         """Return how many tasks of each step are in which state."""
         counts = step_counts(run)
-        if counts != self._last:
-            self._last, self._since = counts, time.monotonic()
+        if (state_of(run), counts) != self._last:
+            self._last, self._since = (state_of(run), counts), time.monotonic()
         still = time.monotonic() - self._since >= STILL_SECONDS
         wrong = run.state in FINISHED and any(_is_open(counts[step]) for step in self._steps if step in counts)
-        if self._packed or still or wrong:
+        if self._packed or self._stale or still or wrong:
             self._since = time.monotonic()
-            return self._from_workflow(run.run_id, wrong) or counts
+            return self._from_workflow(run, wrong) or counts
         return counts
 
-    def _from_workflow(self, run_id: str, wrong: bool) -> dict[str, Counter[str]] | None:
+    def _from_workflow(self, run: Any, wrong: bool) -> dict[str, Counter[str]] | None:
         try:
-            workflow = self._reader.read(run_id)
+            workflow = self._reader.read(run.run_id)
         except UnreadableError as error:
             if (wrong or self._packed) and not self._told:
                 self._say(f"{FROZEN}, and the workflow cannot be read from here ({error})")
                 self._told = True
             return None
-        if not workflow.is_packed:
-            return None
-        if not self._packed:
+        if workflow.is_packed and not self._packed:
             self._say(f"{FROZEN}; they are read from the workflow instead")
             self._packed = True
-        return workflow.step_states(self._steps)
+        stale = _is_stale(run, workflow)
+        if stale != self._stale:
+            self._say(
+                STALE.format(shown=state_of(run), phase=workflow.phase) if stale else "the API is up to date again"
+            )
+            self._stale = stale
+        return workflow.step_states(self._steps) if workflow.is_packed or stale else None
+
+
+def _is_stale(run: Any, workflow: Workflow) -> bool:
+    """Return whether the API has not heard for a while that the workflow began, or that it ended."""
+    if run.state in FINISHED:
+        return False
+    unheard = workflow.started_at if state_of(run) == "pending" else workflow.finished_at
+    return unheard is not None and time.time() - unheard >= STILL_SECONDS
 
 
 def _is_open(counts: Counter[str]) -> bool:

@@ -212,6 +212,41 @@ def test_frozen_states_are_read_from_the_workflow(
     assert "promote: succeeded" in said
 
 
+@pytest.mark.parametrize(
+    ("shown", "phase"), [(("PENDING", {}), "Running"), (("RUNNING", {"plan": "RUNNING"}), "Succeeded")]
+)
+def test_an_api_that_hears_nothing(
+    kubeflow: FakeKfpApi, kubernetes, cluster: str, capsys, monkeypatch, shown, phase
+) -> None:
+    """Where the persistence agent reports nothing, that and its cure are said once, and steps come from the workflow."""
+    monkeypatch.setattr(runs, "STILL_SECONDS", 0.05)
+    resource = workflow(node("plan", "plan", "DAG", "Succeeded", boundaryID="root"))
+    resource["status"] |= {"phase": phase, "startedAt": "2026-11-26T00:35:32Z"}
+    resource["status"] |= {"finishedAt": "2026-11-26T00:40:00Z"} if phase == "Succeeded" else {"finishedAt": None}
+    serve(kubernetes, resource)
+    kubeflow.script = [shown] * 30 + [("SUCCEEDED", {"plan": "SUCCEEDED"})]
+
+    assert 0 == run(["submit", "--cluster", cluster, "--wait"])
+    said = capsys.readouterr().err
+    told = f"the API shows the run as {shown[0].lower()}, in Kubernetes it is {phase.lower()}"
+    assert (1, 1) == (said.count(told), said.count("rollout restart deployment/ml-pipeline-persistenceagent"))
+    assert said.index(told) < said.index("plan: succeeded") < said.index("run: succeeded")
+
+
+def test_a_run_that_waits_in_kubernetes_too(
+    kubeflow: FakeKfpApi, kubernetes, cluster: str, capsys, monkeypatch
+) -> None:
+    """A workflow that has not begun either is no reason for a word."""
+    monkeypatch.setattr(runs, "STILL_SECONDS", 0.05)
+    resource = workflow()
+    resource["status"] = {}
+    serve(kubernetes, resource)
+    kubeflow.script = [("PENDING", {})] * 30 + [("SUCCEEDED", {"plan": "SUCCEEDED"})]
+
+    assert 0 == run(["submit", "--cluster", cluster, "--wait"])
+    assert "in Kubernetes" not in capsys.readouterr().err
+
+
 def test_frozen_states_without_kubernetes(kubeflow: FakeKfpApi, cluster: str, capsys) -> None:
     """Where they cannot be read anywhere, it is said that the server does not show them."""
     kubeflow.script = [("RUNNING", {"plan": "RUNNING"}), ("SUCCEEDED", {"plan": "RUNNING"})]
