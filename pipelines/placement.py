@@ -76,10 +76,10 @@ def _place(task: PipelineTask, settings: StepSettings, profile: ClusterProfile) 
     for toleration in profile.tolerations:
         kubernetes.add_toleration(
             task,
-            key=toleration.get("key"),
-            operator=toleration.get("operator", "Equal"),
-            value=toleration.get("value"),
-            effect=toleration.get("effect"),
+            key=toleration.key,
+            operator=toleration.operator,
+            value=toleration.value,
+            effect=toleration.effect,
         )
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=settings.ephemeral_storage)  # noqa: S108
     if settings.shared_memory:

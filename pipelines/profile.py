@@ -1,169 +1,207 @@
 """A cluster profile holds every fact about one cluster that the pipeline depends on; it is checked when it is loaded.
 
-A profile is a YAML file with the fields of `ClusterProfile`. All values are fixed at compile time: inside a loop kfp
-2.17 loses resource values given as run parameters (the sub-graph never declares them, and the driver fails).
+A profile is a YAML file with the fields of `ClusterProfile`; `profiles/schema.json` tells editors which. All values are fixed
+at compile time: inside a loop kfp 2.17 loses resource values given as run parameters (the sub-graph never declares them, and
+the driver fails).
 """
 
 import dataclasses
+import difflib
+import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from components.errors import ConfigurationError, ParameterError
 from components.notification.webhook import WEBHOOK_VARIABLE
-from pipelines.profile_rules import Problems, check
+from pipelines import profile_rules as rules
 from pipelines.targets import GPU_STEPS, STEP_GROUPS, STEPS
 
 PROFILES_DIR = Path(__file__).parent / "profiles"
+SCHEMA = PROFILES_DIR / "schema.json"
+"""The fields as JSON schema; `python -m pipelines.profile` writes it."""
 LOCAL = "local"
 EXAMPLE = re.compile(r"\bexample-[a-z]")
 """Values that ship with a profile and must be replaced before anything can run."""
+_CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+_Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
+def _contradiction(text: str) -> PydanticCustomError:
+    """Return the error of values that are wrong only together; the text follows "must"."""
+    return PydanticCustomError("contradiction", "{text}", {"text": text})
+
+
+def _ungrouped(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the steps with each name of a group replaced by its members."""
+    return tuple(s for step in steps for s in STEP_GROUPS.get(step, (step,)))
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class StepSettings:
-    """The resources and limits of one step's pod.
+    """The resources and limits of one step's pod."""
 
-    Attributes:
-        cpu: Request, and limit where there is no `cpu_limit`, Kubernetes quantity ("2", "500m"). The step computes with so
-            many threads, at least one, unless `environment` sets `OMP_NUM_THREADS`.
-        cpu_limit: Most that the pod may use while the node has it to spare; "" for what it requests.
-        memory: Request and limit, Kubernetes quantity ("4Gi").
-        ephemeral_storage: Size limit of the step's writable /tmp, Kubernetes quantity.
-        shared_memory: Size of /dev/shm, Kubernetes quantity; "" for the container runtime's 64 MiB.
-        gpus: Accelerators requested.
-        timeout_seconds: The pod is ended after so many seconds.
+    cpu: Annotated[str, rules.CPU] = "1"
+    """Request, and limit where there is no `cpu_limit`, Kubernetes quantity ("2", "500m"). The step computes with so many
+    threads, at least one, unless `environment` sets `OMP_NUM_THREADS`.
     """
+    cpu_limit: Annotated[str, rules.CPU_LIMIT] = ""
+    """Most that the pod may use while the node has it to spare; "" for what it requests."""
+    memory: Annotated[str, rules.MEMORY] = "2Gi"
+    """Request and limit, Kubernetes quantity ("4Gi")."""
+    ephemeral_storage: Annotated[str, rules.STORAGE] = "10Gi"
+    """Size limit of the step's writable /tmp, Kubernetes quantity."""
+    shared_memory: Annotated[str, rules.SHARED_MEMORY] = ""
+    """Size of /dev/shm, Kubernetes quantity; "" for the container runtime's 64 MiB."""
+    gpus: Annotated[int, rules.whole(0, 16)] = 0
+    """Accelerators requested."""
+    timeout_seconds: Annotated[int, rules.whole(60, 30 * 86400)] = 3600
+    """The pod is ended after so many seconds."""
 
-    cpu: str = "1"
-    cpu_limit: str = ""
-    memory: str = "2Gi"
-    ephemeral_storage: str = "10Gi"
-    shared_memory: str = ""
-    gpus: int = 0
-    timeout_seconds: int = 3600
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Retries:
-    """How often, and for how long, a failed step is tried again.
+    """How often, and for how long, a failed step is tried again."""
 
-    Attributes:
-        number: Retries after the first attempt.
-        backoff: Wait before the first retry, for example "60s".
-        factor: What each wait is multiplied with.
-        max_duration: Counted from the start of the first attempt, queueing and running included; no retry starts and no
-            retry outlives it.
+    number: Annotated[int, rules.whole(0, 10)] = 3
+    """Retries after the first attempt."""
+    backoff: Annotated[str, rules.SECONDS] = "60s"
+    """Wait before the first retry, for example "60s"."""
+    factor: Annotated[float, rules.number(1, 10)] = 2.0
+    """What each wait is multiplied with."""
+    max_duration: Annotated[str, rules.SECONDS] = "172800s"
+    """Counted from the start of the first attempt, queueing and running included; no retry starts and no retry outlives
+    it.
     """
 
-    number: int = 3
-    backoff: str = "60s"
-    factor: float = 2.0
-    max_duration: str = "172800s"
 
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Secret:
-    """A secret that some steps may read.
+    """A secret that some steps may read."""
 
-    Attributes:
-        name: Of the Kubernetes secret, in the run's namespace.
-        steps: The only steps that get it.
-        keys: The keys it must have.
-        mount_path: Folder to find the keys in; "" where they come as environment variables.
-        environment: Environment variable by key; empty where they come as files.
-        optional: True where a run may start without it.
-    """
+    name: Annotated[str, rules.SECRET]
+    """Of the Kubernetes secret, in the run's namespace."""
+    steps: Annotated[tuple[Annotated[str, rules.STEP], ...], AfterValidator(_ungrouped)]
+    """The only steps that get it."""
+    keys: Annotated[tuple[_Text, ...], rules.NAMES]
+    """The keys it must have."""
+    mount_path: Annotated[str, rules.MOUNT_PATH] = ""
+    """Folder to find the keys in; "" where they come as environment variables."""
+    environment: Annotated[dict[_Text, _Text], rules.TEXTS] = Field(default_factory=dict)
+    """Environment variable by key; empty where they come as files."""
+    optional: Annotated[bool, rules.FLAG] = False
+    """True where a run may start without it."""
 
-    name: str
-    steps: tuple[str, ...]
-    keys: tuple[str, ...]
-    mount_path: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
-    optional: bool = False
+    @model_validator(mode="after")
+    def _comes_in_one_way(self) -> "Secret":
+        if bool(self.mount_path) == bool(self.environment):
+            raise _contradiction(
+                f"have either a mount_path or an environment; got {'both' if self.mount_path else 'neither'}"
+            )
+        if strange := sorted(set(self.environment) - set(self.keys)):
+            raise _contradiction(f"give only its keys an environment variable; got {strange[0]!r}")
+        return self
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Toleration:
+    """A taint of the node pool that pods tolerate, in Kubernetes' own words."""
+
+    key: str | None = None
+    operator: Annotated[str, rules.OPERATOR] = "Equal"
+    value: str | None = None
+    effect: Annotated[str, rules.EFFECT] | None = None
+
+    @model_validator(mode="after")
+    def _has_what_the_operator_compares(self) -> "Toleration":
+        if self.operator == "Exists" and self.value is not None:
+            raise _contradiction(f"have no value with the operator Exists; got {self.value!r}")
+        if self.operator == "Equal" and None in (self.key, self.value):
+            raise _contradiction("have a key and a value with the operator Equal; got only one of them or none")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Notify:
-    """Where the end of a run is reported.
+    """Where the end of a run is reported."""
 
-    Attributes:
-        secret: Name of the Kubernetes secret with the webhook's URL, in the run's namespace.
-        key: The key that holds it.
-        format: `cloudevents`, `slack` or `teams`.
-        link: Page of a run in the Kubeflow UI, `{run}` standing for its id; "" for none.
-    """
-
-    secret: str
-    key: str = "url"
-    format: str = "cloudevents"
-    link: str = ""
+    secret: Annotated[str, rules.SECRET]
+    """Name of the Kubernetes secret with the webhook's URL, in the run's namespace."""
+    key: Annotated[str, rules.SECRET_KEY] = "url"
+    """The key that holds it."""
+    format: Annotated[str, rules.FORMAT] = "cloudevents"
+    """`cloudevents`, `slack` or `teams`."""
+    link: Annotated[str, rules.LINK] = ""
+    """Page of a run in the Kubeflow UI, `{run}` standing for its id; "" for none."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class ClusterProfile:
-    """One cluster.
-
-    Attributes:
-        name: The file's name without its ending, or "local".
-        api: URL of the Kubeflow Pipelines API as the submitter reaches it; "" for none.
-        kubernetes_version: Oldest supported Kubernetes, for example "1.29".
-        kfp_version: Oldest supported Kubeflow Pipelines, for example "2.16.0".
-        namespace: Where the run's pods live.
-        experiment: Kubeflow experiment the runs belong to.
-        service_account: Kubernetes service account of the run's pods; "" for the installation's default.
-        registry: Host and path before the image's name.
-        image_pull_policy: Always, IfNotPresent or Never.
-        image_pull_secrets: Names of secrets with the registry's credentials.
-        study_root: Store of the studies and champions, `gs://bucket/prefix` or `s3://bucket/prefix`.
-        pipeline_root: Store of the artifacts; "" for the installation's default.
-        accelerator: Resource name of the GPU, for example `nvidia.com/gpu`; "" where steps run on CPUs.
-        node_selector: Labels of the node pool, given to every step.
-        tolerations: Of the node pool's taints, given to every step.
-        autoscaled: True where the node pool may have no node while nothing runs.
-        queue: Kueue local queue of the steps with a GPU; "" without Kueue.
-        run_as_user: Numeric user of every container; never 0.
-        run_as_group: Numeric group of every container.
-        environment: Environment variables of every step; never a secret.
-        secrets: Which step may read which secret.
-        notify: Where the end of a run is reported; None, or nothing in the file, for no report.
-        model_registry: URL of Kubeflow's Model Registry, where promotions register champions; "" for none.
-        price_per_hour: What an hour of a device costs, for the report and the message; 0 where nobody wants to know.
-        currency: The price's currency, three letters.
-        retries: How every step is retried.
-        steps: Settings by step; in the file, `search` and `train` stand for those steps of every approach.
-    """
+    """One cluster."""
 
     name: str
-    api: str = ""
-    kubernetes_version: str = "1.29"
-    kfp_version: str = "2.16.0"
-    namespace: str = ""
-    experiment: str = "fashion-tuning"
-    service_account: str = ""
-    registry: str = "localhost/fashion-tuning"
-    image_pull_policy: str = "IfNotPresent"
-    image_pull_secrets: tuple[str, ...] = ()
-    study_root: str = ""
-    pipeline_root: str = ""
-    accelerator: str = ""
-    node_selector: dict[str, str] = field(default_factory=dict)
-    tolerations: tuple[dict[str, Any], ...] = ()
-    autoscaled: bool = False
-    queue: str = ""
-    run_as_user: int = 65532
-    run_as_group: int = 65532
-    environment: dict[str, str] = field(default_factory=dict)
+    """The file's name without its ending, or "local"."""
+    api: Annotated[str, rules.API] = ""
+    """URL of the Kubeflow Pipelines API as the submitter reaches it; "" for none."""
+    kubernetes_version: Annotated[str, rules.VERSION] = "1.29"
+    """Oldest supported Kubernetes, for example "1.29"."""
+    kfp_version: Annotated[str, rules.VERSION] = "2.16.0"
+    """Oldest supported Kubeflow Pipelines, for example "2.16.0"."""
+    namespace: Annotated[str, rules.NAMESPACE] = ""
+    """Where the run's pods live."""
+    experiment: Annotated[str, rules.EXPERIMENT] = "fashion-tuning"
+    """Kubeflow experiment the runs belong to."""
+    service_account: Annotated[str, rules.SERVICE_ACCOUNT] = ""
+    """Kubernetes service account of the run's pods; "" for the installation's default."""
+    registry: Annotated[str, rules.REGISTRY] = "localhost/fashion-tuning"
+    """Host and path before the image's name."""
+    image_pull_policy: Annotated[str, rules.PULL_POLICY] = "IfNotPresent"
+    """Always, IfNotPresent or Never."""
+    image_pull_secrets: Annotated[tuple[_Text, ...], rules.NAMES] = ()
+    """Names of secrets with the registry's credentials."""
+    study_root: Annotated[str, rules.STUDY_ROOT] = ""
+    """Store of the studies and champions, `gs://bucket/prefix` or `s3://bucket/prefix`."""
+    pipeline_root: Annotated[str, rules.PIPELINE_ROOT] = ""
+    """Store of the artifacts; "" for the installation's default."""
+    accelerator: Annotated[str, rules.ACCELERATOR] = ""
+    """Resource name of the GPU, for example `nvidia.com/gpu`; "" where steps run on CPUs."""
+    node_selector: Annotated[dict[_Text, _Text], rules.TEXTS] = Field(default_factory=dict)
+    """Labels of the node pool, given to every step."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Of the node pool's taints, given to every step."""
+    autoscaled: Annotated[bool, rules.FLAG] = False
+    """True where the node pool may have no node while nothing runs."""
+    queue: Annotated[str, rules.QUEUE] = ""
+    """Kueue local queue of the steps with a GPU; "" without Kueue."""
+    run_as_user: Annotated[int, rules.whole(1, 2**31 - 1)] = 65532
+    """Numeric user of every container; never 0."""
+    run_as_group: Annotated[int, rules.whole(0, 2**31 - 1)] = 65532
+    """Numeric group of every container."""
+    environment: Annotated[dict[_Text, _Text], rules.TEXTS] = Field(default_factory=dict)
+    """Environment variables of every step; never a secret."""
     secrets: tuple[Secret, ...] = ()
+    """Which step may read which secret."""
     notify: Notify | None = None
-    model_registry: str = ""
-    price_per_hour: float = 0.0
-    currency: str = "USD"
-    retries: Retries = field(default_factory=Retries)
-    steps: dict[str, StepSettings] = field(default_factory=lambda: {step: StepSettings() for step in STEPS})
+    """Where the end of a run is reported; None, or nothing in the file, for no report."""
+    model_registry: Annotated[str, rules.MODEL_REGISTRY] = ""
+    """URL of Kubeflow's Model Registry, where promotions register champions; "" for none."""
+    price_per_hour: Annotated[float, rules.number(0, 10_000)] = 0.0
+    """What an hour of a device costs, for the report and the message; 0 where nobody wants to know."""
+    currency: Annotated[str, rules.CURRENCY] = "USD"
+    """The price's currency, three letters."""
+    retries: Retries = Field(default_factory=Retries)
+    """How every step is retried."""
+    steps: dict[Annotated[str, rules.STEP_ENTRY], StepSettings] = Field(
+        default_factory=lambda: {step: StepSettings() for step in STEPS}
+    )
+    """Settings by step; in the file, `search` and `train` stand for those steps of every approach."""
 
     @property
     def is_local(self) -> bool:
@@ -218,67 +256,61 @@ def parse_profile(name: str, values: Any, where: str) -> ClusterProfile:
     Raises:
         ConfigurationError: The text lists every problem.
     """
-    problems = Problems()
-    values = check(ClusterProfile, values, problems, required=_REQUIRED, ignored=("name",))
-    values["retries"] = Retries(**check(Retries, values.get("retries", {}), problems, "retries"))
-    values["secrets"] = tuple(
-        _secret(entry, f"secrets[{index}]", problems) for index, entry in enumerate(values.get("secrets", ()))
-    )
-    if "notify" in values:
-        values["notify"] = _notify(values["notify"], problems)
-        values["secrets"] += (_webhook(values["notify"]),)
-    values["steps"] = _steps(values.get("steps", {}), problems)
+    try:
+        profile = _ADAPTER.validate_python({**values, "name": name} if isinstance(values, Mapping) else values)
+        problems = []
+    except ValidationError as error:
+        problems = list(dict.fromkeys(_problem(details) for details in error.errors()))
+    if isinstance(values, Mapping):
+        problems += [f"{field} must be given; got nothing" for field in _REQUIRED if field not in values]
+        if "name" in values:
+            problems.append(f"name must be that of the file; got {values['name']!r} in it")
+    if not problems:
+        secrets = (*profile.secrets, *_webhook(profile.notify))
+        profile = dataclasses.replace(profile, secrets=secrets, steps=_steps(values["steps"]))
+        problems = _contradictions(profile)
     if problems:
         raise ConfigurationError(f"{where}: {'; '.join(problems)}. Repair the file")
-    profile = ClusterProfile(name=name, **values)
-    if contradictions := _contradictions(profile):
-        raise ConfigurationError(f"{where}: {'; '.join(contradictions)}. Repair the file")
     return profile
 
 
-_STEP_NAMES = (*STEPS, *STEP_GROUPS)
 _REQUIRED = ("api", "namespace", "registry", "study_root", "steps")
+_ADAPTER = TypeAdapter(ClusterProfile)
+_PARTS = {"steps": StepSettings, "retries": Retries, "secrets": Secret, "tolerations": Toleration, "notify": Notify}
+_KINDS = {"tuple_type": "a list", "bool_type": "true or false", "string_type": "a text"}
 
 
-def _secret(entry: Any, where: str, problems: Problems) -> Secret | None:
-    values = check(Secret, entry, problems, where, required=("name", "steps", "keys"))
-    for step in values.get("steps", ()):
-        if step not in _STEP_NAMES:
-            problems.add(f"{where}.steps must name steps ({', '.join(_STEP_NAMES)}); got {step!r}")
-    values["steps"] = tuple(s for step in values.get("steps", ()) for s in STEP_GROUPS.get(step, (step,)))
-    if bool(values.get("mount_path")) == bool(values.get("environment")):
-        given = "both" if values.get("mount_path") else "neither"
-        problems.add(f"{where} must have either a mount_path or an environment; got {given}")
-    for key in set(values.get("environment", {})) - set(values.get("keys", ())):
-        problems.add(f"{where}.environment must use the secret's keys; got {key!r}")
-    return None if problems else Secret(**values)
+def _problem(details: ErrorDetails) -> str:
+    """Return what pydantic found as `field must be RULE; got VALUE`."""
+    place, value, kind = details["loc"], details["input"], details["type"]
+    if place[-1:] == ("[key]",):
+        place = place[:-1]
+    label = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    if kind == "unexpected_keyword_argument":
+        part = _PARTS[str(place[0])] if len(place) > 1 else ClusterProfile
+        near = difflib.get_close_matches(str(place[-1]), [field.name for field in dataclasses.fields(part)], n=1)
+        return f"{label} must be a known field{f' ({near[0]}?)' if near else ''}; got {place[-1]!r}"
+    if kind == "missing":
+        return f"{label} must be given; got nothing"
+    if kind == "contradiction":
+        return f"{label} must {details['msg']}"
+    rule = details["msg"] if kind == "rule" else _KINDS.get(kind, "a mapping")
+    return f"{label or 'the profile'} must be {rule}; got {value!r}"
 
 
-def _notify(entry: Any, problems: Problems) -> Notify | None:
-    values = check(Notify, entry, problems, "notify", required=("secret",))
-    return None if problems else Notify(**values)
-
-
-def _webhook(notify: Notify | None) -> Secret | None:
+def _webhook(notify: Notify | None) -> Sequence[Secret]:
     """Return what gives the address to its step, which runs and says so where the secret is missing."""
     if notify is None:
-        return None
+        return ()
     environment = {notify.key: WEBHOOK_VARIABLE}
-    return Secret(name=notify.secret, steps=("notify",), keys=(notify.key,), environment=environment, optional=True)
+    return (Secret(name=notify.secret, steps=("notify",), keys=(notify.key,), environment=environment, optional=True),)
 
 
-def _steps(entries: dict[str, Any], problems: Problems) -> dict[str, StepSettings]:
-    """Read the settings of each step on top of those of its kind (`search`, `train`) and of those named `default`."""
-    names = ("default", *_STEP_NAMES)
-    for step in set(entries) - set(names):
-        problems.add(f"steps.{step} must be one of {', '.join(names)}; got {step!r}")
-    given = {name: check(StepSettings, entries.get(name, {}), problems, f"steps.{name}") for name in names}
-    if problems:
-        return {step: StepSettings() for step in STEPS}
-    kind = {step: name for name, steps in STEP_GROUPS.items() for step in steps}
-    return {
-        step: StepSettings(**{**given["default"], **given.get(kind.get(step, ""), {}), **given[step]}) for step in STEPS
-    }
+def _steps(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, StepSettings]:
+    """Return the settings of each step, on top of those of its group (`search`, `train`) and of those named `default`."""
+    group = {step: name for name, steps in STEP_GROUPS.items() for step in steps}
+    names = {step: ("default", group.get(step, ""), step) for step in STEPS}
+    return {step: StepSettings(**{k: v for n in names[step] for k, v in entries.get(n, {}).items()}) for step in STEPS}
 
 
 def _contradictions(profile: ClusterProfile) -> list[str]:
@@ -305,3 +337,15 @@ def _contradictions(profile: ClusterProfile) -> list[str]:
 def num_cpus(quantity: str) -> float:
     """Return a CPU quantity of Kubernetes ("2", "500m") as a number."""
     return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+def json_schema() -> str:
+    """Return the schema of a profile's file for editors."""
+    schema = _ADAPTER.json_schema()
+    del schema["properties"]["name"]
+    schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "required": list(_REQUIRED)}
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json_schema(), encoding="utf-8")

@@ -15,7 +15,7 @@ from components.errors import ConfigurationError, FashionTuningError, Permission
 from pipelines.images import ROOT, image_name
 from pipelines.kubeflow.kubernetes import kubernetes_client
 from pipelines.preflight.findings import Check, Finding
-from pipelines.profile import ClusterProfile, StepSettings
+from pipelines.profile import ClusterProfile, StepSettings, Toleration
 from pipelines.targets import TARGETS
 
 TIMEOUT = (5.0, 8.0)
@@ -304,12 +304,12 @@ def _kaggle_of(dataset: str) -> str:
     return name if source == "kaggle" or (not source and name == "fashion-products") else ""
 
 
-def _tolerates(toleration: dict[str, Any], taint: Any) -> bool:
-    if toleration.get("effect") not in (None, taint.effect):
+def _tolerates(toleration: Toleration, taint: Any) -> bool:
+    if toleration.effect not in (None, taint.effect):
         return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return toleration.get("key") in (None, taint.key)
-    return toleration.get("key") == taint.key and toleration.get("value", "") == (taint.value or "")
+    if toleration.operator == "Exists":
+        return toleration.key in (None, taint.key)
+    return toleration.key == taint.key and (toleration.value or "") == (taint.value or "")
 
 
 def _is_ready(node: Any) -> bool:

@@ -282,13 +282,12 @@ def test_wrong_profile(entry, problem):
 
 LOCAL = """
 import sys
-from dataclasses import replace
 from pathlib import Path
 from pipelines.compilation import compile_pipeline
 from pipelines.local.process import main
-from pipelines.profile import Notify, load_profile
+from pipelines.profile import LOCAL, ClusterProfile, Notify
 out = Path(sys.argv[1])
-compile_pipeline(out / "pipeline.yaml", replace(load_profile("local"), notify=Notify(secret="hook")))
+compile_pipeline(out / "pipeline.yaml", ClusterProfile(name=LOCAL, notify=Notify(secret="hook")))
 main(out)
 """
 

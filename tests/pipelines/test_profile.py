@@ -1,9 +1,11 @@
 import copy
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from kfp import dsl
 
 from components.errors import ConfigurationError, ParameterError
@@ -13,7 +15,15 @@ from pipelines.compilation import compile_pipeline
 from pipelines.driver_rules import driver_problems
 from pipelines.images import image_tag
 from pipelines.placement import apply_profile
-from pipelines.profile import PROFILES_DIR, ClusterProfile, StepSettings, load_profile, parse_profile
+from pipelines.profile import (
+    PROFILES_DIR,
+    SCHEMA,
+    ClusterProfile,
+    StepSettings,
+    json_schema,
+    load_profile,
+    parse_profile,
+)
 from pipelines.targets import GPU_STEPS, STEPS
 from tests.pipelines.policy import policy_problems
 
@@ -126,10 +136,24 @@ def test_unreadable_yaml_is_a_configuration_error(tmp_path):
         ({"node_selector": {"pool": True}}, "node_selector must be a mapping of text to text"),
         ({"node_selector": ["pool"]}, "node_selector must be a mapping of text to text"),
         ({"environment": {"A": 1}}, "environment must be a mapping of text to text (numbers and true in quotes)"),
-        ({"tolerations": [{"key": "a", "operator": "Equals", "value": "b"}]}, "tolerations must be a list of {key,"),
-        ({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}, "tolerations must be a list of {key,"),
-        ({"tolerations": [{"key": "a", "effects": "NoSchedule"}]}, "tolerations must be a list of {key,"),
-        ({"tolerations": [{"key": "a", "operator": "Equal", "value": True}]}, "tolerations must be a list of {key,"),
+        (
+            {"tolerations": [{"key": "a", "operator": "Equals", "value": "b"}]},
+            "tolerations[0].operator must be Equal or Exists; got 'Equals'",
+        ),
+        (
+            {"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]},
+            "tolerations[0] must have no value with the operator Exists; got 'b'",
+        ),
+        ({"tolerations": [{"key": "a"}]}, "tolerations[0] must have a key and a value with the operator Equal"),
+        (
+            {"tolerations": [{"key": "a", "effects": "NoSchedule"}]},
+            "tolerations[0].effects must be a known field (effect?); got 'effects'",
+        ),
+        (
+            {"tolerations": [{"key": "a", "operator": "Equal", "value": True}]},
+            "tolerations[0].value must be a text; got True",
+        ),
+        ({"tolerations": "all"}, "tolerations must be a list; got 'all'"),
         ({"queue": "Q!"}, "queue must be the name of a Kueue local queue, or empty; got 'Q!'"),
         ({"run_as_user": 0}, "run_as_user must be a whole number between 1 and"),
         ({"run_as_user": "nobody"}, "run_as_user must be a whole number between 1 and"),
@@ -158,11 +182,11 @@ def test_unreadable_yaml_is_a_configuration_error(tmp_path):
             "steps.train-mlp.gpus must be at least 1 with accelerator nvidia.com/gpu",
         ),
         ({"steps": []}, "steps must be a mapping; got []"),
-        ({"secrets": {"kaggle": "ingest"}}, "secrets must be a list of secrets"),
+        ({"secrets": {"kaggle": "ingest"}}, "secrets must be a list; got"),
         ({"secrets": [{"name": "k", "steps": ["ingest"]}]}, "secrets[0].keys must be given; got nothing"),
         (
             {"secrets": [{"name": "k", "steps": ["ingst"], "keys": ["a"], "mount_path": "/k"}]},
-            "secrets[0].steps must name steps",
+            "secrets[0].steps[0] must be one of plan, ingest, search-mlp",
         ),
         (
             {"secrets": [{"name": "k", "steps": ["ingest"], "keys": ["a"]}]},
@@ -170,10 +194,10 @@ def test_unreadable_yaml_is_a_configuration_error(tmp_path):
         ),
         (
             {"secrets": [{"name": "k", "steps": ["ingest"], "keys": ["a"], "environment": {"b": "B"}}]},
-            "secrets[0].environment must use the secret's keys; got 'b'",
+            "secrets[0] must give only its keys an environment variable; got 'b'",
         ),
         ({"node_selectors": {}}, "node_selectors must be a known field (node_selector?); got 'node_selectors'"),
-        ({"name": "other"}, "name must be a known field"),
+        ({"name": "other"}, "name must be that of the file; got 'other' in it"),
     ],
 )
 def test_wrong_field_is_named_with_its_rule_and_value(fields, expected):
@@ -191,6 +215,17 @@ def test_all_problems_are_reported_together():
     )
 
     assert 5 == text.count("; got ") == text.count(" must be ")
+
+
+def test_schema_for_editors():
+    """The file beside the profiles is up to date; it passes them, and finds a misspelt field and a wrong quantity."""
+    validator = Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+    assert json_schema() == SCHEMA.read_text(), "write it with python -m pipelines.profile"
+    for path in PROFILES_DIR.glob("*.yaml"):
+        assert [] == list(validator.iter_errors(yaml.safe_load(path.read_text())))
+    for wrong in (changed(node_selectors={}), changed(steps={"plan": {"memory": "4GB"}}), changed(api=None)):
+        assert list(validator.iter_errors(wrong))
 
 
 @pytest.mark.parametrize("values", [None, [], "text"])
