@@ -101,7 +101,7 @@ def train_final(
             f"{ledger.count('failed')} failed ones. Read their errors in `study show {ledger.name}`"
         )
     log.info("trial %d is best: validation accuracy %.4f with %s", best.number, best.score, best.hyperparameters)
-    trainer = make_trainer(approach, train_data, require_gpu=require_gpu, weights=_weights(approach, settings))
+    trainer = make_trainer(approach, train_data, require_gpu=require_gpu, weights_uri=_weights_uri(approach, settings))
     with device_faults_end("final training"):
         replicates = _train_replicates(trainer, best, train_data, settings, checkpoints)
         winner = max(replicates, key=lambda r: (r.validation_accuracy, -r.seed))
@@ -119,7 +119,7 @@ def train_final(
     return described
 
 
-def _weights(approach: ApproachModule, settings: TrainSettings) -> str:
+def _weights_uri(approach: ApproachModule, settings: TrainSettings) -> str:
     return settings.weights if APPROACHES[approach.APPROACH].pretrained else ""
 
 
@@ -293,7 +293,7 @@ def _describe(
         "study": ledger.name,
         "trial": best.number,
         "trial_score": best.score,
-        "pretrained_weights": _weights(approach, settings),
+        "pretrained_weights": _weights_uri(approach, settings),
         "epochs": settings.epochs,
         "seeds": [r.seed for r in replicates],
         "best_seed": winner.seed,

@@ -38,7 +38,7 @@ class Trainer(loop.EpochTrainer):
     recipe = RECIPE
     device_name = "cpu"
 
-    def __init__(self, train_data, *, require_gpu=False, weights=""):  # noqa: ARG002 - the contract's signature
+    def __init__(self, train_data, *, require_gpu=False, weights_uri=""):  # noqa: ARG002 - the contract's signature
         self.pixels = train_data.images.reshape(len(train_data.images), -1) / np.float32(255)
         self.labels, self.images = np.asarray(train_data.labels), train_data.images
         self.train, self.validation = (np.flatnonzero(train_data.split == part) for part in (TRAIN, VALIDATION))

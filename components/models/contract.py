@@ -117,7 +117,7 @@ class ApproachModule(Protocol):
     def has_gpu(self) -> bool:
         """Return whether a trainer of this process would use a GPU."""
 
-    def Trainer(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> _Trainer:  # noqa: N802
+    def Trainer(self, train_data: TrainData, *, require_gpu: bool = False, weights_uri: str = "") -> _Trainer:  # noqa: N802
         """Return a trainer with the data on its device."""
 
 

@@ -114,7 +114,7 @@ def missing_gpu(title: str, devices: Path = DEVICES) -> FashionTuningError:
     )
 
 
-def make_trainer(approach: ApproachModule, train_data: TrainData, *, require_gpu: bool, weights: str) -> Trainer:
+def make_trainer(approach: ApproachModule, train_data: TrainData, *, require_gpu: bool, weights_uri: str) -> Trainer:
     """Return the approach's trainer with the data on its device.
 
     Raises:
@@ -122,7 +122,7 @@ def make_trainer(approach: ApproachModule, train_data: TrainData, *, require_gpu
         TryAgainError: Anything else: no trial has begun that could be to blame.
     """
     try:
-        return approach.Trainer(train_data, require_gpu=require_gpu, weights=weights)
+        return approach.Trainer(train_data, require_gpu=require_gpu, weights_uri=weights_uri)
     except FashionTuningError:
         raise
     except Exception as error:

@@ -22,7 +22,7 @@ def main(name: str, folder: str, worker: str) -> None:
     approach = load_approach(name)
     data = make_train_data(120)
     if not folder:
-        make_trainer(approach, data, require_gpu=True, weights="")
+        make_trainer(approach, data, require_gpu=True, weights_uri="")
         return
     run_worker(
         study_root=folder,

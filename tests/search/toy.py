@@ -81,7 +81,7 @@ class ToyTrainer:
     fits: ClassVar[list] = []
     """(seed, first epoch) of every call."""
 
-    def __init__(self, train_data, *, require_gpu=False, weights=""):
+    def __init__(self, train_data, *, require_gpu=False, weights_uri=""):
         pass
 
     def fit(self, hyperparameters, *, epochs, seed, on_epoch=None, resume=None, keep_weights=True):  # noqa: ARG002

@@ -87,7 +87,7 @@ class Trainer(loop.EpochTrainer):
     Args:
         train_data: Training and validation examples.
         require_gpu: Whether a missing GPU is an error.
-        weights: Must be empty: there are no pretrained weights for this approach.
+        weights_uri: Must be empty: there are no pretrained weights for this approach.
 
     Raises:
         TryAgainError: A GPU was required, and the one there is does not work.
@@ -96,15 +96,17 @@ class Trainer(loop.EpochTrainer):
 
     recipe = RECIPE
 
-    def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
+    def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights_uri: str = "") -> None:
         # Refused once TensorFlow is in use, which is as early as it matters.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(num_usable_cores())
         gpus = tf.config.list_physical_devices("GPU")
         if require_gpu and not gpus:
             raise missing_gpu("MLP")
-        if weights:
-            raise ConfigurationError(f"The MLP has no pretrained weights; got {weights!r}. Leave train_weights empty")
+        if weights_uri:
+            raise ConfigurationError(
+                f"The MLP has no pretrained weights; got {weights_uri!r}. Leave train_weights empty"
+            )
         for gpu in gpus:
             # Without this TensorFlow takes the whole card, and a second worker on it finds nothing. Once in use, it is set.
             with contextlib.suppress(RuntimeError):

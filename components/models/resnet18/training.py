@@ -96,7 +96,7 @@ class Trainer(loop.EpochTrainer):
     Args:
         train_data: Training and validation examples.
         require_gpu: Whether a missing GPU is an error.
-        weights: URI of ImageNet weights for `torchvision.models.resnet18` (safetensors, or a torch state dict): a file, a
+        weights_uri: URI of ImageNet weights for `torchvision.models.resnet18` (safetensors, or a torch state dict): a file, a
             directory with one, or an object in a store; empty for training from scratch.
 
     Raises:
@@ -106,7 +106,7 @@ class Trainer(loop.EpochTrainer):
 
     recipe = RECIPE
 
-    def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights: str = "") -> None:
+    def __init__(self, train_data: TrainData, *, require_gpu: bool = False, weights_uri: str = "") -> None:
         if require_gpu and not torch.cuda.is_available():
             raise missing_gpu("ResNet18")
         torch.set_num_threads(num_usable_cores())
@@ -115,7 +115,7 @@ class Trainer(loop.EpochTrainer):
         # Shapes do not change from step to step, so trying the convolution algorithms once pays.
         torch.backends.cudnn.benchmark = self._device.type == "cuda"
         self._dtype = product_dtype(self._device)
-        self._pretrained = load_pretrained(weights) if weights else {}
+        self._pretrained = load_pretrained(weights_uri) if weights_uri else {}
         self._image_shape = train_data.images.shape[1:]
         self._num_classes = len(train_data.info.classes)
         self._labels = torch.from_numpy(np.asarray(train_data.labels, dtype=np.int64)).to(self._device)
@@ -214,7 +214,7 @@ class _Training:
     def train_epoch(self, epoch: int) -> float:
         # Dropout and augmentation draw from the framework's generators: a function of (seed, epoch) makes resuming exact.
         torch.manual_seed(self._seed * 100_003 + epoch)
-        kept, factors = self._pruning.epoch(epoch)
+        kept, loss_factors = self._pruning.epoch(epoch)
         batches = self._sampler.epoch(epoch, kept)
         low = self._epochs * float(self._hyperparameters["low_resolution_fraction"])
         self._model.resolution = reduced_resolution(self._trainer._image_shape) if epoch <= low else None
@@ -222,8 +222,8 @@ class _Training:
         self._model.train()
         # The whole epoch's order travels at once: a copy a step would make the GPU wait for Python.
         order = torch.from_numpy(self._trainer._train[batches]).to(self._device).unbind()
-        weights = torch.from_numpy(factors[batches]).to(self._device)
-        losses = torch.empty_like(weights)
+        factors = torch.from_numpy(loss_factors[batches]).to(self._device)
+        losses = torch.empty_like(factors)
         num_averaged = 0
         images_of = self._trainer._images.batches(order)
         with self._model.steps_counted_once(num_steps):
@@ -232,16 +232,16 @@ class _Training:
                 factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
                 for group in self._optimizer.param_groups:
                     group["lr"] = self._peak_rate * factor
-                losses[step] = self._step(images, indices, weights[step])
+                losses[step] = self._step(images, indices, factors[step])
                 if (num_steps - step) % AVERAGE_EVERY == 1:
                     num_averaged += 1
                     torch._foreach_lerp_(self._means, self._live, 1 / num_averaged)
         # One synchronisation an epoch: reading the loss after every step would leave the GPU idle between steps.
         seen = losses.cpu().numpy()
         self._pruning.losses[batches] = seen
-        return float(np.average(seen, weights=factors[batches]))
+        return float(np.average(seen, weights=loss_factors[batches]))
 
-    def _step(self, images: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def _step(self, images: torch.Tensor, indices: torch.Tensor, loss_factors: torch.Tensor) -> torch.Tensor:
         """Take one step and return each example's loss (n,) float32; all tensors it reads and writes are on the device.
 
         This is what a CUDA graph would hold; docs/benchmarks.md says what is missing. Every step runs eagerly today.
@@ -249,7 +249,7 @@ class _Training:
         Args:
             images: (n, H, W, C) uint8.
             indices: (n,) int64, the examples.
-            weights: (n,) float32, the factor of each loss.
+            loss_factors: (n,) float32, what each loss is multiplied with.
         """
         smoothing = float(self._hyperparameters["label_smoothing"])
         pixels = augment(self._model.normalise(images), str(self._hyperparameters["augmentation"]))
@@ -261,7 +261,7 @@ class _Training:
         )
         total = loss if self._attributes is None else loss + self._attributes.loss(logits, indices, smoothing)
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale((total * weights).mean()).backward()
+        self._scaler.scale((total * loss_factors).mean()).backward()
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return loss.detach()

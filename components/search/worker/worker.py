@@ -164,6 +164,6 @@ class _Worker:
     def _make_trainer(self) -> Trainer:
         if self._trainer is None:
             self._trainer = make_trainer(
-                self._approach, self._train_data, require_gpu=self._require_gpu, weights=self._study.spec["weights"]
+                self._approach, self._train_data, require_gpu=self._require_gpu, weights_uri=self._study.spec["weights"]
             )
         return self._trainer

@@ -269,7 +269,7 @@ def test_a_missing_gpu_is_noticed_at_once():
     with pytest.raises(ConfigurationError, match="must have a GPU"):
         mlp.Trainer(make_train_data(10), require_gpu=True)
     with pytest.raises(ConfigurationError, match="no pretrained weights"):
-        mlp.Trainer(make_train_data(10), weights="gs://bucket/weights")
+        mlp.Trainer(make_train_data(10), weights_uri="gs://bucket/weights")
 
 
 def test_the_last_network_is_freed():

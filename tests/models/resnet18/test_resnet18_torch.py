@@ -298,7 +298,7 @@ def test_pretrained_weights_are_taken_in_both_formats(tmp_path):
     safetensors.torch.save_file(state, tmp_path / "resnet18.safetensors")
 
     for name in ("resnet18.pth", "resnet18.safetensors"):
-        trainer = resnet18.Trainer(make_train_data(10, (12, 10, 3)), weights=str(tmp_path / name))
+        trainer = resnet18.Trainer(make_train_data(10, (12, 10, 3)), weights_uri=str(tmp_path / name))
         model = trainer.build(resnet18.RECIPE)
 
         assert torch.equal(state["conv1.weight"], model.network.conv1.weight)
@@ -312,7 +312,7 @@ def test_weights_of_something_else_are_refused(tmp_path):
 
     for name in ("other.pth", "code.pth", "absent.pth"):
         with pytest.raises(ConfigurationError) as caught:
-            resnet18.Trainer(make_train_data(10), weights=str(tmp_path / name))
+            resnet18.Trainer(make_train_data(10), weights_uri=str(tmp_path / name))
         assert 78 == caught.value.exit_code
 
 
