@@ -1,19 +1,27 @@
+import json
 import math
 
-from benchmarks.search import EPOCHS, SPACE, Run, run, synthetic
+from benchmarks.search.budget import EPOCHS, SPACE, Run
+from benchmarks.search.comparison import run
+from benchmarks.search.curves import draw
+from benchmarks.search.objectives import synthetic
 
 
-def test_rows_compare_each_method_with_the_first():
+def test_rows_compare_each_method_with_the_first(tmp_path):
     """A short comparison gives a row per method; the first reaches its own best within its own cost."""
     methods = ("random search", "random search, pruning", "Optuna TPE, successive halving", "Keras Tuner tuner.search")
-    rows = run(budget=100.0, seeds=(0, 1), methods=methods)["rows"]
+    result = run(budget=100.0, seeds=(0, 1), methods=methods, repetitions=3)
+    rows = result["rows"]
+    draw([json.loads(json.dumps(result))], tmp_path / "curves.svg")
 
     assert list(methods) == [row["method"] for row in rows]
     assert rows[0]["trials"] == 100 / EPOCHS
     assert rows[0]["cost_fraction"] <= 1.0
     assert all(row["best_at_half"] <= row["best"] for row in rows)
     assert rows[1]["trials"] > rows[0]["trials"]
+    assert 1 == (tmp_path / "curves.svg").read_text().count("<svg ")
     assert all(0.5 < row["best"] < 0.95 for row in rows)
+    assert all([3, 3] == [len(scores) for scores in row["repeated_per_seed"]] for row in rows)
 
 
 def test_an_unreached_score_costs_infinitely():
