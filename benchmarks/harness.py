@@ -35,7 +35,7 @@ class Row:
 
     Attributes:
         name: What was measured.
-        unit: Of both values; a rate (`.../s`) is better higher, a time lower.
+        unit: Unit of both values; a rate (`.../s`) is better higher, a time lower.
         value: Median over the repeats.
         low: Smallest of the repeats.
         high: Largest of the repeats.

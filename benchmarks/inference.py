@@ -23,12 +23,12 @@ def latency(
     """Return milliseconds per call of the ONNX model and of the native one, for one image and for many.
 
     Args:
-        name: Of the approach.
+        name: The approach's name.
         onnx_path: The exported model.
         native: Computes probabilities of (n, H, W, C) uint8 images in the framework that trained it.
         label: How the native call is named in the table.
         shape: (H, W, C).
-        num_classes: K.
+        num_classes: Number of classes, K.
         repeats: Measurements; each is the mean over several calls.
     """
     model = OnnxModel(onnx_path)

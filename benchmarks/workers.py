@@ -54,7 +54,7 @@ def together(name: str, num_workers: int, seconds: float, environment: dict[str,
     """Return the images a second that so many workers train at the same time, all of them together.
 
     Args:
-        name: Of the approach.
+        name: The approach's name.
         num_workers: Processes; all of them have loaded their data and trained an epoch before the clock starts.
         seconds: How long they train.
         environment: Variables on top of this process's own.

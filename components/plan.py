@@ -50,7 +50,7 @@ def make_plan(run_id: str, parameters: dict[str, Any], overview_path: str) -> Pl
     Args:
         run_id: Kubeflow's run UUID; part of the study names, so that a retried pod goes on and a new run starts anew.
         parameters: Every run parameter, as the form gave it.
-        overview_path: Where to write a Markdown overview.
+        overview_path: File to write a Markdown overview to.
 
     Raises:
         ParameterError: Lists every wrong parameter.

@@ -32,7 +32,7 @@ class Run:
     Attributes:
         objective: What is searched.
         budget: Most cost; the trial that crosses it still counts.
-        seed: Of trainings; search methods take it as well.
+        seed: Seed of the trainings; search methods take it as well.
         trials: What was tried.
         spent: Cost so far.
         course: (cost so far, best score so far) after each trial.

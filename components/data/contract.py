@@ -107,7 +107,7 @@ class TrainData:
         """Read the directory; raise `DataError` where it does not fit together.
 
         Args:
-            directory: As `save` wrote it.
+            directory: A directory that `save` wrote.
             memory_map: Whether the images stay on disk and are read where they are used. None leaves them there where a
                 training would not find room for `_TRAINING_COPIES` of them.
         """

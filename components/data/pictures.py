@@ -16,7 +16,7 @@ class Licence:
     """The terms under which a data set is published.
 
     Attributes:
-        id: As Hugging Face names licences in a card's front matter: https://huggingface.co/docs/hub/repositories-licenses
+        id: The licence's name as Hugging Face names licences in a card's front matter: https://huggingface.co/docs/hub/repositories-licenses
         text: Who publishes the data under which licence, and where to read more.
     """
 

@@ -128,7 +128,7 @@ def macro_f1_difference(
         second: (N,) int64, predictions of the second model.
         labels: (N,) int64.
         groups: (N,) int64, equal for identical images.
-        num_classes: K.
+        num_classes: Number of classes, K.
     """
 
     def indicator(classes: np.ndarray, weights: np.ndarray | None = None) -> sparse.csr_array:

@@ -12,7 +12,7 @@ def cost_of(device_seconds: float) -> dict[str, Any] | None:
     """Return what device time costs, as it is kept in `summary.json`; None where no price is known.
 
     Args:
-        device_seconds: Of all searches and trainings of a run.
+        device_seconds: The sum of all searches and trainings of a run.
     """
     price = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ([A-Z]{3})", os.environ.get(PRICE_VARIABLE, ""))
     if not price:

@@ -46,7 +46,7 @@ def keep_parameters(run: dict[str, Any], parameters: dict[str, Any]) -> None:
     """Keep the file that repeats a run with `--parameters`; sources are without the queries of their URLs.
 
     Args:
-        run: As for `keep_result`.
+        run: The run's `id` and `study_root`.
         parameters: All run parameters, as the plan shows them.
     """
     text = yaml.safe_dump(parameters, sort_keys=True, allow_unicode=True)
@@ -107,7 +107,7 @@ def runs_frame(summaries: dict[str, dict[str, Any]]) -> "pandas.DataFrame":
     """Return one row per run and data set.
 
     Args:
-        summaries: Of `read_summaries`.
+        summaries: What `read_summaries` returned.
     """
     import pandas
 
@@ -140,7 +140,7 @@ def compare(summaries: dict[str, dict[str, Any]], wanted: list[str]) -> dict[str
     """Return what runs have in common and what not.
 
     Args:
-        summaries: Of `read_summaries`.
+        summaries: What `read_summaries` returned.
         wanted: Ids of runs, or their beginnings.
 
     Returns:

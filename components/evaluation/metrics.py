@@ -82,7 +82,7 @@ def confusion_counts(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     Args:
         labels: (N,) int64, 0..K-1.
         predictions: (N,) int64, 0..K-1.
-        num_classes: K.
+        num_classes: Number of classes, K.
 
     Returns:
         (P, 3) int64: true class, predicted class, count; ordered by the first two.
@@ -97,7 +97,7 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) 
     Args:
         labels: (N,) int64, 0..K-1.
         predictions: (N,) int64, 0..K-1.
-        num_classes: K.
+        num_classes: Number of classes, K.
 
     Returns:
         Arrays (K,). A ratio without a denominator is 0, as in scikit-learn's `zero_division=0`.

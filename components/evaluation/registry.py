@@ -41,7 +41,7 @@ def register(root: str, dataset: str, url: str) -> tuple[int, bool]:
     Args:
         root: Study root that holds the champions.
         dataset: Name of the data set.
-        url: Of the registry, for example `http://model-registry-service.kubeflow.svc.cluster.local:8080`.
+        url: The registry's address, for example `http://model-registry-service.kubeflow.svc.cluster.local:8080`.
 
     Returns:
         The champion's version, and whether this call registered anything.

@@ -36,7 +36,7 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        version: Of the champion.
+        version: The champion's version.
         files: Where each file is.
         storage_uri: Where KServe finds the repository; empty where no bucket is involved.
     """

@@ -27,7 +27,7 @@ class DatasetResults:
         ingest: Content of `ingest_report.json`; empty where it is missing.
         evaluations: By approach; an approach without a usable model is absent.
         missing: By name of each absent approach, why it is absent.
-        comparison: Of two approaches (`_two_best`); None where fewer were evaluated.
+        comparison: The comparison of two approaches (`_two_best`); None where fewer were evaluated.
         images: (N, H, W, C) uint8 memory-mapped test images; None where they are not at hand.
     """
 

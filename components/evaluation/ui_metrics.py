@@ -39,7 +39,7 @@ def ui_metrics(evaluation: Evaluation) -> UiMetrics:
     """Return an evaluation as the Kubeflow UI can show it.
 
     Args:
-        evaluation: Of any number of classes; beyond 15 the matrix keeps those that take part in most mistakes.
+        evaluation: An evaluation of any number of classes; beyond 15 the matrix keeps those that take part in most mistakes.
     """
     rows = roc_points(evaluation.answers)
     classes, matrix = readable_confusion(evaluation.labels, evaluation.predictions, evaluation.classes)

@@ -78,14 +78,14 @@ class Trainer(Protocol):
         Args:
             hyperparameters: Active values of one of the approach's `SPACES`; what the space leaves out comes from `RECIPE`.
             epochs: Length of the schedule; on resuming, that of the whole training.
-            seed: Of initial weights, batches, augmentation and dropout.
+            seed: Seed of initial weights, batches, augmentation and dropout.
             on_epoch: Called after each epoch; see `OnEpoch`.
             resume: State of an earlier attempt of the same training.
             keep_weights: Whether the result carries the best epoch's weights.
 
         Raises:
             TrialDivergedError: The loss became NaN or infinite; only this trial is lost.
-            TrialOutOfMemoryError: The device ran out of memory; likewise.
+            TrialOutOfMemoryError: The device ran out of memory; only this trial is lost.
         """
 
     def export(self, result: FitResult, hyperparameters: dict[str, Value], onnx_path: str, native_path: str) -> float:
@@ -104,7 +104,7 @@ class ApproachModule(Protocol):
         PACKAGES: What `model.json` records the versions of.
         SPACES: Search space by name.
         RECIPE: What a space leaves out.
-        LARGEST_BATCH: Of the described space; `components.models.sampling.batch_size_for` makes it smaller for few examples.
+        LARGEST_BATCH: Batch size of the described space; `components.models.sampling.batch_size_for` makes it smaller for few examples.
     """
 
     APPROACH: str

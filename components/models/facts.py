@@ -23,7 +23,7 @@ def model_facts(approach: ApproachModule, data: TrainData, hyperparameters: dict
     Args:
         approach: The module that trained it.
         data: What it was trained on.
-        hyperparameters: With which values.
+        hyperparameters: The values it was trained with.
     """
     rule = PictureRule.of(data.info.name, data.images.shape[1:])
     return {
@@ -48,7 +48,7 @@ def write_metadata(path: Path | str, facts: dict[str, Any]) -> None:
 
     Args:
         path: The file; its graph stays what it is.
-        facts: Of the model.
+        facts: What `model_facts` returned.
     """
     import onnx
 

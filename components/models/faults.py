@@ -96,7 +96,7 @@ def missing_gpu(title: str, devices: Path = DEVICES) -> FashionTuningError:
     """Return the error of a step that was promised a GPU and whose framework finds none.
 
     Args:
-        title: The approach's, for people.
+        title: The approach's name as people read it.
         devices: Where the system lists its devices.
 
     Returns:

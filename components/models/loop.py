@@ -63,7 +63,7 @@ class EpochTrainer(abc.ABC):
     """Trains one hyperparameter set after another by this loop; an approach's trainer says how a training begins.
 
     Attributes:
-        recipe: The approach's `RECIPE`.
+        recipe: The fixed hyperparameters of the approach, its `RECIPE`.
     """
 
     recipe: Mapping[str, Value]

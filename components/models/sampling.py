@@ -39,7 +39,7 @@ class EpochSampler:
     Args:
         repeats: (N,) float64 expected visits of each example in one epoch.
         batch_size: Examples a step; fewer where there are fewer.
-        seed: Of the training.
+        seed: Seed of the training.
     """
 
     def __init__(self, repeats: np.ndarray, batch_size: int, seed: int) -> None:
@@ -54,7 +54,7 @@ class EpochSampler:
         """Return indices of examples (steps, batch size) int64 of the epoch; what is left over is another epoch's.
 
         Args:
-            epoch: From 1.
+            epoch: Number of the epoch, from 1.
             kept: (N,) bool, which examples the epoch may visit; all of them without it.
         """
         rng = np.random.default_rng((self._seed, epoch))
@@ -74,10 +74,10 @@ class DataPruning:
     The first epoch has no losses to go by, and the last eighth of a training visits everything.
 
     Args:
-        num_examples: N.
+        num_examples: Number of training examples, N.
         ratio: Chance, 0 to below 1, that an epoch leaves out an example whose loss is below the mean; 0 visits all.
-        num_epochs: Of the training.
-        seed: Of the training.
+        num_epochs: Epochs of the training.
+        seed: Seed of the training.
 
     Attributes:
         losses: (N,) float32 loss of each example at its last visit; infinite before the first.

@@ -40,7 +40,7 @@ class Workflow:
     """One workflow's nodes.
 
     Args:
-        resource: As Kubernetes shows it.
+        resource: The workflow as Kubernetes shows it.
 
     Attributes:
         name: Name of the resource.

@@ -85,7 +85,7 @@ class Rule:
         errors: Exceptions that mean it.
         statuses: HTTP statuses that mean it.
         codes: Words of the error's own, one of which must be in the answer; empty for any answer.
-        actions: Of the calls for which it means this; empty for all.
+        actions: The calls for which it means this; empty for all.
         sign: The exceptions in the reader's words, for the table.
     """
 

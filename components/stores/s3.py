@@ -141,7 +141,8 @@ class S3Store(BucketStore):
         bucket: Name of the bucket.
         prefix: Without slashes at its ends; empty for the whole bucket.
         deadline_seconds: How long calls are repeated.
-        connection: Of another store; made by default. `AWS_ENDPOINT_URL_S3` points it at another server.
+        connection: The connection of another store, to share it; by default a new one is made.
+            `AWS_ENDPOINT_URL_S3` points it at another server.
     """
 
     scheme = "s3"

@@ -31,7 +31,7 @@ class Reach:
     Attributes:
         cluster: Profile, by name or path.
         way: `auto`, `url`, `in-cluster` or `port-forward`.
-        context: Of the kubeconfig; "" for the current one.
+        context: Context of the kubeconfig; "" for the current one.
         installation: Namespace of Kubeflow Pipelines itself.
     """
 

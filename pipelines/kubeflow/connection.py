@@ -114,11 +114,11 @@ class Connection:
         client: The real kfp client; its `pipelines`, `pipeline_uploads`, `experiments`, `runs` and `recurring_runs`.
         endpoint: URL of the API.
         ui: URL of the Kubeflow UI.
-        namespace: Of the caller's resources; empty on an installation without namespaces.
+        namespace: Namespace of the caller's resources; empty on an installation without namespaces.
         forward: The port-forward this connection goes through, if any.
         reach: A command that must run for links to the UI to work; "" where they do without.
         workflows: Namespace of the runs' own pods.
-        context: Of the kubeconfig; empty for the current one.
+        context: Context of the kubeconfig; empty for the current one.
     """
 
     client: kfp.Client
@@ -165,7 +165,7 @@ class Connection:
 
         Raises:
             TryAgainError: No answer came and nothing is there; it may still appear.
-            FashionTuningError: As `call`.
+            FashionTuningError: Each kind that `call` raises.
         """
         for attempt in range(4):
             try:
@@ -223,9 +223,9 @@ def connect(
 
     Args:
         api: URL of the API; the environment's KF_PIPELINES_ENDPOINT goes before it.
-        namespace: Of the caller's resources, where the installation has namespaces.
+        namespace: Namespace of the caller's resources, where the installation has namespaces.
         way: One of `WAYS`. `auto` is the URL where one is known, else in-cluster inside a pod, else port-forward.
-        context: Of the kubeconfig, for `port-forward`; empty for the current one.
+        context: Context of the kubeconfig, for `port-forward`; empty for the current one.
         installation: Namespace that Kubeflow Pipelines itself runs in.
 
     Yields:

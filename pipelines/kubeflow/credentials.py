@@ -25,7 +25,7 @@ def authenticate(configuration: kfp_server_api.Configuration, way: str) -> str:
     """Set up the credentials that the environment gives.
 
     Args:
-        configuration: Of the client; gets a hook that renews the token before every request.
+        configuration: The client's configuration; it gets a hook that renews the token before every request.
         way: One of `connection.WAYS`; in-cluster, the pod's token is used where nothing else is set.
 
     Returns:

@@ -85,7 +85,7 @@ class Cron:
     """A checked expression.
 
     Attributes:
-        text: As Kubeflow takes it.
+        text: The schedule as Kubeflow takes it.
         fields: Second, minute, hour, day of month, month, day of week; empty for `@every`.
         every: Interval of `@every`, else None.
     """

@@ -13,7 +13,7 @@ def kubernetes_client(context: str) -> client.ApiClient:
     """Return a client that asks twice at most.
 
     Args:
-        context: Of the kubeconfig; "" for the current one, or the pod's own account inside a pod.
+        context: Context of the kubeconfig; "" for the current one, or the pod's own account inside a pod.
 
     Raises:
         ConfigurationError: No kubeconfig names the cluster.

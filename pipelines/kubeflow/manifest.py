@@ -27,7 +27,7 @@ def write_manifest(pipeline: Path, output: Path, namespace: str) -> Path:
     Args:
         pipeline: What `compile_pipeline` wrote.
         output: File to write; its folder is made.
-        namespace: Of Kubeflow Pipelines, or of the team in multi-user mode.
+        namespace: Namespace of Kubeflow Pipelines, or of the team in multi-user mode.
 
     Returns:
         `output`.

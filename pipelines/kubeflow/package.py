@@ -44,7 +44,7 @@ def make_package(directory: Path, profile: ClusterProfile) -> Package:
     """Compile the pipeline for a cluster and name the result.
 
     Args:
-        directory: Where to write the YAML.
+        directory: Folder to write the YAML to.
         profile: The cluster.
 
     Raises:

@@ -38,7 +38,7 @@ class StepTable:
 
     Args:
         steps: Names of the steps in the order of the graph; the server's other nodes are not shown.
-        console: Where to.
+        console: The terminal or file to print to.
     """
 
     def __init__(self, steps: Sequence[str], console: Console) -> None:
@@ -66,7 +66,7 @@ class StepTable:
         """Show what is new about a run.
 
         Args:
-            run: As the API shows it.
+            run: The run as the API shows it.
             counts: How many tasks of each step are in which state.
         """
         states = {step: _shown(counts[step]) for step in self._steps if step in counts}
@@ -234,7 +234,7 @@ def require_success(run: Any, failed: Callable[[], list[str]], see: str) -> None
     """Raise what a finished run's state means; nothing where it succeeded.
 
     Args:
-        run: As the API shows it.
+        run: The run as the API shows it.
         failed: Returns what made it fail.
         see: How a person gets to its page.
 

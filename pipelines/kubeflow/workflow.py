@@ -28,7 +28,7 @@ class WorkflowReader:
 
     Args:
         namespace: Namespace of the runs' pods.
-        context: Of the kubeconfig; "" for the current one.
+        context: Context of the kubeconfig; "" for the current one.
     """
 
     def __init__(self, namespace: str, context: str) -> None:

@@ -11,7 +11,7 @@ class Redacted(io.TextIOBase):
     """Hands whole lines on, with the given texts struck out.
 
     Args:
-        target: Where to.
+        target: The stream or file to write to.
         secrets: Texts that must not appear, longest first.
     """
 

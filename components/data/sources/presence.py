@@ -9,7 +9,7 @@ def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> N
     """Check that a source can be there: local paths exist, secrets are present. Nothing is downloaded.
 
     Args:
-        name: As `parse_dataset` returned it.
+        name: The name that `parse_dataset` returned.
         source: The part after `=`; empty for the data set's publisher.
         secrets_are_here: Whether Kaggle's token should be found in this process; on a cluster only ingest has it.
 

@@ -24,7 +24,7 @@ def source_version(name: str, source: str) -> str:
     """Return a text that differs whenever the source's data does, or `UNKNOWN`.
 
     Args:
-        name: As `parse_dataset` returned it.
+        name: The name that `parse_dataset` returned.
         source: The part after `=`, as `parse_dataset` returned it. Files are judged by name, size and modification time, objects by generation or ETag.
     """
     if not source:

@@ -117,7 +117,7 @@ class CompiledLoop:
             examples: What the indices point to.
             indices: (steps, batch size) indices of examples.
             rates: (steps,) float32 learning rates.
-            seed: Of augmentation and dropout.
+            seed: Seed of augmentation and dropout.
         """
         total, done = 0.0, 0
         for variable in (self._num_averaged, *self._means):

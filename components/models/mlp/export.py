@@ -27,7 +27,7 @@ def mlp_graph(
         hyperparameters: `activation_1`, `activation_2`, `mirror_average`.
         shape: (H, W, C) of the images.
         mean: (C,) float32, 0-255.
-        std: Likewise.
+        std: (C,) float32, 0-255.
 
     Returns:
         A model from `images` uint8 (N, H, W, C) to `probabilities` float32 (N, K).

@@ -20,7 +20,7 @@ def largest_onnx_bytes(shape: tuple[int, ...], num_classes: int) -> int:
 
     Args:
         shape: (H, W, C) of the images.
-        num_classes: K.
+        num_classes: Number of classes, K.
     """
     inputs = math.prod(shape)
     return 4 * ((inputs + 1) * MAX_UNITS + (MAX_UNITS + 1) * MAX_UNITS + (MAX_UNITS + 1) * num_classes)

@@ -23,10 +23,10 @@ class Classifier(nn.Module):
     """Raw pixels to class probabilities: what training optimises and what is exported, preprocessing included.
 
     Args:
-        num_classes: K.
+        num_classes: Number of classes, K.
         num_channels: C of the images; a single channel is shown to the network three times.
-        mean: Per channel of the network's input, in 0-1.
-        std: Likewise.
+        mean: Mean of each channel of the network's input, in 0-1.
+        std: Standard deviation of each channel, in 0-1.
         hyperparameters: A complete set; see `resnet18.SPACES` and `resnet18.RECIPE`.
         num_auxiliary: Further outputs of the last layer, behind the K, that training may use; answers do not contain them.
     """

@@ -27,7 +27,7 @@ class QuickGaussianProcess(GaussianProcessRegressor):
 
     Args:
         num_dimensions: Columns of the points.
-        seed: Of scikit-learn's generator, which a fit without restarts does not use.
+        seed: Seed of scikit-learn's generator, which a fit without restarts does not use.
     """
 
     def __init__(self, num_dimensions: int, seed: int = 0) -> None:

@@ -37,7 +37,7 @@ class StudySpec:
         epochs: Most epochs of a trial.
         pruning: Whether weak trials are stopped early.
         warm_start: Whether earlier studies are reused.
-        seed: Of the sampler, and what the trials' seeds are made of (`components.search.trial.trial_seed`).
+        seed: Seed of the sampler, and what the trials' seeds are made of (`components.search.trial.trial_seed`).
         weights: URI of the weights that trials start from; empty where they start from scratch.
         device: `gpu` or `cpu`.
         batch_size: Examples a step where the space does not tune it.

@@ -375,7 +375,7 @@ class Study:
         The checkpoints of a trial that ended only because of the budget stay.
 
         Args:
-            min_age_seconds: Of temporary files, which a slow writer may still hold.
+            min_age_seconds: Age that temporary files must have, which a slow writer may still hold.
         """
         self.refresh()
         try:

@@ -43,7 +43,7 @@ def run_worker(
 
     Args:
         study_root: URI of the store that holds the studies.
-        name: Of the study; it is created by whoever comes first.
+        name: The study's name; the study is created by whoever comes first.
         approach: Module with what `components.models.contract` lists.
         train_data: What to train on. Loaded onto the device only if a trial is left to train.
         settings: Budget and algorithm.
