@@ -85,7 +85,8 @@ def test_modules_exist():
     names = {name for name in used if name not in ("pytest", "pipelines")}
 
     assert "benchmarks" in names
-    assert [] == [n for n in names if not (ROOT / (n.replace(".", "/") + ".py")).exists() and not (ROOT / n).is_dir()]
+    files = {name: ROOT / name.replace(".", "/") for name in names}
+    assert [] == [name for name, file in files.items() if not file.with_suffix(".py").exists() and not file.is_dir()]
 
 
 def test_every_field_of_the_form_has_its_default():
