@@ -1,5 +1,6 @@
 """Every step's process begins and ends here: logging, signals, and errors that become one line and an exit code."""
 
+import contextvars
 import json
 import logging
 import os
@@ -13,8 +14,10 @@ from typing import Any
 
 from components.errors import TerminatedError, one_line, reporting
 
+log = logging.getLogger(__name__)
+
 EVENTS_VARIABLE = "FASHION_TUNING_EVENTS"
-"""Names the file to which a local run's steps report when they start and end."""
+"""Names the file to which a local run's steps report when they start and end, and how far they are."""
 
 COMMIT_VARIABLE = "FASHION_TUNING_COMMIT"
 """Names the commit of the code; set by the images and by a local run, shown in the report."""
@@ -24,6 +27,8 @@ REGISTRY_VARIABLE = "FASHION_TUNING_MODEL_REGISTRY"
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """What a container leaves here, Kubernetes shows as the pod's last word. Kubeflow's launcher makes every exit code a 1."""
+
+_step_name: contextvars.ContextVar[str] = contextvars.ContextVar("step_name", default="")
 
 
 def set_up_logging() -> None:
@@ -48,6 +53,17 @@ def _announce(event: str, name: str, **values: Any) -> None:
         line = json.dumps({"event": event, "step": name, "time": time.time(), **values}) + "\n"
         with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write of one line: appends do not mix
             file.write(line)
+
+
+def announce_progress(text: str) -> None:
+    """Tell the log, and whoever watches a local run, how far the step is.
+
+    Args:
+        text: One line, for example `replicate 2 of 3: epoch 4 of 20, 0.9012`.
+    """
+    log.info("%s", text)
+    if name := _step_name.get():
+        _announce("progress", name, message=text)
 
 
 def _leave_last_word(line: str) -> None:
@@ -81,6 +97,7 @@ def step(name: str, artifact: Any = None) -> Iterator[None]:
     name = f"{name} {artifact.metadata.get('dataset', '')}".strip() if artifact is not None else name
     set_up_logging()
     signal.signal(signal.SIGTERM, terminate)
+    _step_name.set(name)
     _announce("started", name)
     try:
         with reporting(name):

@@ -30,6 +30,7 @@ from components.models.faults import device_faults_end, is_out_of_memory, make_t
 from components.models.hardware import PARITY_TOLERANCE
 from components.models.space import Space, Value
 from components.parameters import TrainSettings
+from components.runtime import announce_progress
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.objects import REPLICATES
 from components.search.tables import trials_csv
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 60.0
 """Shortest time between two checkpoints of a replicate; the finished one is always saved."""
+
+PROGRESS_SECONDS = 30.0
+"""Shortest time between two words about the epochs of a replicate."""
 
 MakeCheckpoints = Callable[..., Checkpoints]
 """`Study.checkpoints`: (part, binding=...) -> Checkpoints."""
@@ -127,10 +131,11 @@ def _train_replicates(
     trainer: Trainer, best: Trial, data: TrainData, settings: TrainSettings, checkpoints: MakeCheckpoints | None
 ) -> list[Replicate]:
     replicates, lost = [], []
-    for seed in (replicate_seed(settings.seed, number) for number in range(settings.replicates)):
+    for number in range(settings.replicates):
+        seed, label = replicate_seed(settings.seed, number), f"replicate {number + 1} of {settings.replicates}"
         saved = _checkpoints(checkpoints, str(seed), best.hyperparameters, seed, data, settings)
         try:
-            replicates.append(_train_replicate(trainer, best, settings.epochs, seed, saved))
+            replicates.append(_train_replicate(trainer, best, settings.epochs, seed, saved, label))
         except Exception as error:
             if not _is_own_fault(error):
                 raise
@@ -200,7 +205,7 @@ def _train_default(
     log.info("the default configuration is trained for comparison: %s", hyperparameters)
     try:
         default = dataclasses.replace(best, hyperparameters=hyperparameters)
-        trained = _train_replicate(trainer, default, settings.epochs, seed, saved)
+        trained = _train_replicate(trainer, default, settings.epochs, seed, saved, "the default configuration")
     except Exception as error:
         if not _is_own_fault(error):
             raise
@@ -216,7 +221,9 @@ def _train_default(
     }
 
 
-def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, saved: Checkpoints | None) -> Replicate:
+def _train_replicate(
+    trainer: Trainer, best: Trial, epochs: int, seed: int, saved: Checkpoints | None, label: str
+) -> Replicate:
     """Train one seed, from its newest checkpoint on."""
     checkpoint = saved.latest() if saved is not None else None
     resume, earlier = None, 0.0
@@ -224,11 +231,14 @@ def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, save
         step, resume, meta = checkpoint
         earlier = float(meta["device_seconds"])
         log.info("replicate %d goes on after epoch %d", seed, step)
-    started = saved_at = time.monotonic()
+    started = saved_at = told_at = time.monotonic()
 
-    def keep(epoch: int, score: float, state: Callable[[], State]) -> bool:  # noqa: ARG001 - the contract's signature
-        nonlocal saved_at
+    def keep(epoch: int, score: float, state: Callable[[], State]) -> bool:
+        nonlocal saved_at, told_at
         now = time.monotonic()
+        if now - told_at >= PROGRESS_SECONDS:
+            announce_progress(f"{label}: epoch {epoch} of {epochs}, {score:.4f}")
+            told_at = now
         if saved is not None and (epoch == epochs or now - saved_at >= CHECKPOINT_SECONDS):
             try:
                 saved.save(epoch, state(), {"device_seconds": earlier + now - started})
@@ -238,7 +248,7 @@ def _train_replicate(trainer: Trainer, best: Trial, epochs: int, seed: int, save
         return True
 
     result = trainer.fit(best.hyperparameters, epochs=epochs, seed=seed, on_epoch=keep, resume=resume)
-    log.info("replicate %d: validation accuracy %.4f", seed, max(result.scores))
+    announce_progress(f"{label}: done, validation accuracy {max(result.scores):.4f}")
     return Replicate(seed=seed, result=result, device_seconds=earlier + result.device_seconds)
 
 

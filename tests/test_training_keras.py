@@ -11,6 +11,7 @@ from components.models.contract import TrialDivergedError
 from components.models.facts import read_metadata
 from components.models.mlp import training as mlp
 from components.parameters import TrainSettings
+from components.runtime import EVENTS_VARIABLE, step
 from components.search.study.checkpoints import Checkpoints
 from components.search.trial import Ledger, replicate_seed, trial_seed
 from components.stores import open_store
@@ -215,8 +216,24 @@ def test_checkpoints_are_rationed(data, monkeypatch):
             saved.append((step, len(state), meta))
 
     best = make_ledger("mlp", WINNER).best()
-    training._train_replicate(mlp.Trainer(data), best, 3, 0, Recorder())
+    training._train_replicate(mlp.Trainer(data), best, 3, 0, Recorder(), "replicate 1 of 1")
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    training._train_replicate(mlp.Trainer(data), best, 3, 0, Recorder())
+    training._train_replicate(mlp.Trainer(data), best, 3, 0, Recorder(), "replicate 1 of 1")
 
     assert [3, 1, 2, 3] == [step for step, _, _ in saved]
+
+
+def test_a_long_training_says_how_far_it_is(data, tmp_path, monkeypatch):
+    """A local run hears of each epoch that comes half a minute after the last word, and of the end of each training."""
+    events = tmp_path / "events.jsonl"
+    monkeypatch.setenv(EVENTS_VARIABLE, str(events))
+    monkeypatch.setattr(training, "PROGRESS_SECONDS", 0.0)
+    settings = TrainSettings(replicates=1, weights="", epochs=2, seed=0)
+
+    with step("train-mlp shoes"):
+        train_final(mlp, train_data=data, ledger=make_ledger("mlp", WINNER), settings=settings, model_dir=tmp_path)
+
+    said = [json.loads(line) for line in events.read_text().splitlines()]
+    words = [event["message"].partition(", ")[0] for event in said if event["event"] == "progress"]
+    assert [f"replicate 1 of 1: {word}" for word in ("epoch 1 of 2", "epoch 2 of 2", "done")] == words
+    assert {"train-mlp shoes"} == {event["step"] for event in said}

@@ -17,6 +17,8 @@ from components.stores import open_store
 from pipelines.local.study_view import changes, head, running_table, time_left
 
 console = Console(stderr=True, highlight=False)
+QUIET_SECONDS = 30.0
+"""A study that has said nothing for so long tells each epoch of its trials."""
 MARKS = {"started": "[yellow]running[/]", "finished": "[green]done[/]", "failed": "[red]failed[/]"}
 
 
@@ -38,6 +40,7 @@ class Progress:
         self._steps: dict[str, dict[str, Any]] = {}
         self._studies: dict[str, Study] = {}
         self._courses: dict[str, Course] = {}
+        self._said_at: dict[str, float] = {}
         self._read_bytes = 0
         self._started = time.monotonic()
         self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
@@ -57,17 +60,22 @@ class Progress:
     def update(self) -> None:
         """Read what is new and show it."""
         for event in self._new_events():
+            if event["event"] == "progress":
+                self._steps[event["step"]]["progress"] = event["message"]
+                self._say(f"{event['step']}: {event['message']}")
+                continue
             self.failed += [event] if event["event"] == "failed" else []
             self._steps[event["step"]] = self._steps.get(event["step"], {"began": event["time"]}) | event
-            if not self._live:
-                spent = event["time"] - self._steps[event["step"]]["began"]
-                self._say(f"{event['step']}: {event['event']}" + (f" after {spent:.0f} s" if spent >= 1 else ""))
+            spent = event["time"] - self._steps[event["step"]]["began"]
+            self._say(f"{event['step']}: {event['event']}" + (f" after {spent:.0f} s" if spent >= 1 else ""))
         self._read_studies()
         if self._live:
             self._live.update(self._table())
 
     def _say(self, text: str) -> None:
-        console.print(f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, soft_wrap=True)
+        """Print a line where there is no live table."""
+        if not self._live:
+            console.print(f"[{time.monotonic() - self._started:6.1f} s] {text}", markup=False, soft_wrap=True)
 
     def _new_events(self) -> list[dict[str, Any]]:
         path = self._out / "events.jsonl"
@@ -95,9 +103,12 @@ class Progress:
                 now = self._courses[name] = look(self._studies[name])
             except FashionTuningError:
                 continue  # being written; the next look sees it
-            if not self._live:
-                for line in changes(before, now, epochs=False) if before else head(now.ledger)[1:]:
-                    self._say(f"study {name.removeprefix(self._prefix)}: {line}")
+            # One line a trial is enough, unless trials are long.
+            quiet = time.monotonic() - self._said_at.get(name, 0.0) >= QUIET_SECONDS
+            lines = tuple(changes(before, now, epochs=quiet)) if before else head(now.ledger)[1:]
+            for line in lines:
+                self._say(f"study {name.removeprefix(self._prefix)}: {line}")
+                self._said_at[name] = time.monotonic()
 
     def _table(self) -> Group:
         table = Table(title=f"fashion-tuning  {time.monotonic() - self._started:.0f} s", title_justify="left", box=None)
@@ -106,7 +117,10 @@ class Progress:
         table.add_column("seconds", justify="right")
         for name, step in self._steps.items():
             ended = step["time"] if step["event"] != "started" else time.time()
-            table.add_row(name, MARKS[step["event"]], f"{ended - step['began']:.0f}")
+            state = Text.from_markup(MARKS[step["event"]])
+            if step["event"] == "started" and "progress" in step:
+                state.append(f", {step['progress']}")
+            table.add_row(name, state, f"{ended - step['began']:.0f}")
         studies = (part for name, seen in self._courses.items() for part in self._study(name, seen))
         return Group(table, *studies)
 
