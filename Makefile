@@ -12,7 +12,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock run test test-keras test-torch stress test-gpu lint compile bench images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
+.PHONY: help setup lock run test test-keras test-torch stress test-gpu lint compile bench pictures images push digest sign test-images test-cluster test-kind deploy undeploy preflight submit schedule clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ compile: setup ## Write the YAML to upload in the Kubeflow UI (CLUSTER=gke)
 
 bench: setup ## Measure speed side by side with the tutorial loops (ARGS="--only mlp")
 	$(PY) -m benchmarks $(ARGS)
+
+pictures: setup ## Run the quick start and draw README's pictures of it (needs chromium)
+	$(PY) -m benchmarks.pictures
 
 test-images: setup ## Build the images on a stand-in base with podman and run the quick start in them (as root)
 	$(PYTEST) tests/images/check_images.py

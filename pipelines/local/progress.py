@@ -54,7 +54,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._live.update(self._table())
+            self._live.update(self.table())
             self._live.stop()
 
     def update(self) -> None:
@@ -70,7 +70,7 @@ class Progress:
             self._say(f"{event['step']}: {event['event']}" + (f" after {spent:.0f} s" if spent >= 1 else ""))
         self._read_studies()
         if self._live:
-            self._live.update(self._table())
+            self._live.update(self.table())
 
     def _say(self, text: str) -> None:
         """Print a line where there is no live table."""
@@ -110,13 +110,18 @@ class Progress:
                 self._say(f"study {name.removeprefix(self._prefix)}: {line}")
                 self._said_at[name] = time.monotonic()
 
-    def _table(self) -> Group:
-        table = Table(title=f"fashion-tuning  {time.monotonic() - self._started:.0f} s", title_justify="left", box=None)
+    def table(self) -> Group:
+        """Return every step and every study as they stand."""
+        now = time.time()
+        began = min((step["began"] for step in self._steps.values()), default=now)
+        works = any(step["event"] == "started" for step in self._steps.values())
+        ended = now if works else max((step["time"] for step in self._steps.values()), default=now)
+        table = Table(title=f"fashion-tuning  {ended - began:.0f} s", title_justify="left", box=None)
         table.add_column("step", min_width=34)
         table.add_column("state")
         table.add_column("seconds", justify="right")
         for name, step in self._steps.items():
-            ended = step["time"] if step["event"] != "started" else time.time()
+            ended = step["time"] if step["event"] != "started" else now
             state = Text.from_markup(MARKS[step["event"]])
             if step["event"] == "started" and "progress" in step:
                 state.append(f", {step['progress']}")
