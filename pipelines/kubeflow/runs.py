@@ -151,11 +151,11 @@ class StepStates:
 
 
 def _is_stale(run: Any, workflow: Workflow) -> bool:
-    """Return whether the API has not heard for a while that the workflow began, or that it ended."""
+    """Return whether the API has not heard for a while that the workflow began, or that it ended; it takes seconds."""
     if run.state in FINISHED:
         return False
     unheard = workflow.started_at if state_of(run) == "pending" else workflow.finished_at
-    return unheard is not None and time.time() - unheard >= STILL_SECONDS
+    return unheard is not None and time.time() - unheard >= STILL_SECONDS / 2
 
 
 def _is_open(counts: Counter[str]) -> bool:
