@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipelines.local.progress import Progress
+from pipelines.local.run import LOCAL_RUN
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 WIDTH, HEIGHT = 1080, 930
@@ -45,7 +46,7 @@ def draw_live_table(out: Path, picture: Path) -> None:
         out: The run's folder.
         picture: SVG to write.
     """
-    progress = Progress(out, str(out / "studies"), "local")
+    progress = Progress(out, str(out / "studies"), LOCAL_RUN)
     console = Console(file=io.StringIO(), width=80, record=True, force_terminal=True)
     with contextlib.redirect_stderr(io.StringIO()):
         progress.update()

@@ -230,7 +230,7 @@ def _train_replicate(
     if checkpoint is not None:
         step, resume, meta = checkpoint
         earlier = float(meta["device_seconds"])
-        log.info("replicate %d goes on after epoch %d", seed, step)
+        log.info("%s goes on after epoch %d", label, step)
     started = saved_at = told_at = time.monotonic()
 
     def keep(epoch: int, score: float, state: Callable[[], State]) -> bool:
@@ -243,7 +243,7 @@ def _train_replicate(
             try:
                 saved.save(epoch, state(), {"device_seconds": earlier + now - started})
             except (StorageError, UnavailableError, PermissionDeniedError) as error:
-                log.warning("replicate %d: checkpoint of epoch %d is skipped: %s", seed, epoch, error)
+                log.warning("%s: checkpoint of epoch %d is skipped: %s", label, epoch, error)
             saved_at = now
         return True
 

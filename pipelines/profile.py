@@ -277,7 +277,7 @@ def parse_profile(name: str, values: Any, where: str) -> ClusterProfile:
 _REQUIRED = ("api", "namespace", "registry", "study_root", "steps")
 _ADAPTER = TypeAdapter(ClusterProfile)
 _PARTS = {"steps": StepSettings, "retries": Retries, "secrets": Secret, "tolerations": Toleration, "notify": Notify}
-_KINDS = {"tuple_type": "a list", "bool_type": "true or false", "string_type": "a text"}
+_KINDS = {"tuple_type": "a list", "string_type": "a text"}
 
 
 def _problem(details: ErrorDetails) -> str:
@@ -285,6 +285,8 @@ def _problem(details: ErrorDetails) -> str:
     place, value, kind = details["loc"], details["input"], details["type"]
     if place[-1:] == ("[key]",):
         place = place[:-1]
+    if kind == "invalid_key":  # a field's name that is no text
+        place, kind = (*place[:-1], str(place[-1])), "unexpected_keyword_argument"
     label = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     if kind == "unexpected_keyword_argument":
         part = _PARTS[str(place[0])] if len(place) > 1 else ClusterProfile

@@ -69,7 +69,10 @@ def _row(method: str, searches: list[Run], baseline: list[Run], repetitions: int
     took = [seconds for search in searches for seconds in search.suggest_seconds]
     winners = [max(search.trials, key=lambda t: t.score or 0.0).hyperparameters for search in searches]
     repeated = [
-        [max(search.objective(winner, REPETITION_SEED + n, lambda _: False)[0]) for n in range(repetitions)]
+        [
+            max(search.objective(winner, REPETITION_SEED + n, lambda _: False)[0], default=0.0)
+            for n in range(repetitions)
+        ]
         for search, winner in zip(searches, winners, strict=True)
     ]
     return {

@@ -104,7 +104,8 @@ class ApproachModule(Protocol):
         PACKAGES: What `model.json` records the versions of.
         SPACES: Search space by name.
         RECIPE: What a space leaves out.
-        LARGEST_BATCH: Batch size of the described space; `components.models.sampling.batch_size_for` makes it smaller for few examples.
+        LARGEST_BATCH: Batch size of the described space; `components.models.sampling.batch_size_for` makes it smaller for few
+            examples.
     """
 
     APPROACH: str

@@ -197,6 +197,8 @@ def test_unreadable_yaml_is_a_configuration_error(tmp_path):
             "secrets[0] must give only its keys an environment variable; got 'b'",
         ),
         ({"node_selectors": {}}, "node_selectors must be a known field (node_selector?); got 'node_selectors'"),
+        ({"steps": {"plan": {1: "one"}}}, "steps.plan.1 must be a known field; got '1'"),
+        ({"secrets": [None]}, "secrets[0] must be a mapping; got None"),
         ({"name": "other"}, "name must be that of the file; got 'other' in it"),
     ],
 )
@@ -206,6 +208,11 @@ def test_wrong_field_is_named_with_its_rule_and_value(fields, expected):
 
     assert expected in text
     assert text.startswith("mine.yaml: ")
+
+
+def test_a_field_that_is_no_text():
+    """YAML takes numbers for names; the profile says that it knows no such field."""
+    assert "1 must be a known field; got '1'" in problems_of(GKE | {1: "one"})
 
 
 def test_all_problems_are_reported_together():
