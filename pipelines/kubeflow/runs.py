@@ -121,8 +121,11 @@ class StepStates:
     def of(self, run: Any) -> dict[str, Counter[str]]:
         """Return how many tasks of each step are in which state."""
         counts = step_counts(run)
-        if (state_of(run), counts) != self._last:
-            self._last, self._since = (state_of(run), counts), time.monotonic()
+        state = state_of(run)
+        # A pending run's drivers write tasks of their own, whether or not the API hears of the workflow.
+        seen = (state, {} if state == "pending" else counts)
+        if seen != self._last:
+            self._last, self._since = seen, time.monotonic()
         still = time.monotonic() - self._since >= STILL_SECONDS
         wrong = run.state in FINISHED and any(_is_open(counts[step]) for step in self._steps if step in counts)
         if self._packed or self._stale or still or wrong:
