@@ -63,6 +63,8 @@ def run_here(asked: Asked, out: Path, *, containers: bool, message_format: str |
             parameters = _with_sample(parameters, asked, out)
         if first and first["parameters"] != parameters:
             forget_results(parameters["study_root"], run_id)
+        for earlier_pass in (out / "artifacts").glob("*/"):
+            _remove_unfinished(earlier_pass)
         _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
         started = time.monotonic()
         with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
@@ -137,6 +139,15 @@ def _only_run_in(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigurationError(f"{out} is in use by another run. Wait for it or take another --out") from None
         yield
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Delete what steps left that a stop or a failure ended: only a finished one has its `executor_output.json`."""
+    for step in folder.glob("*/"):
+        if step.name.startswith("for-loop-"):
+            _remove_unfinished(step)
+        elif not (step / "executor_output.json").exists():
+            shutil.rmtree(step, ignore_errors=True)
 
 
 def _write_inputs(out: Path, settings: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from components.evaluation.champion.gate import show
 from components.models.facts import read_metadata
 from pipelines.__main__ import run as main
-from pipelines.local.run import _run_id
+from pipelines.local.run import _remove_unfinished, _run_id
 from pipelines.presets import Asked, default_parameters
 from tests.once import once
 
@@ -59,7 +59,9 @@ def wait_for_event(out: Path, text: str, child: subprocess.Popen, seconds: float
 
 
 def trained(out: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in (out / "artifacts").rglob("model.onnx")}
+    """Models of finished steps, and when each was written."""
+    steps = [path.parent for path in (out / "artifacts").rglob("executor_output.json")]
+    return {str(p): p.stat().st_mtime_ns for step in steps for p in step.glob("model/model.onnx")}
 
 
 def started(out: Path) -> list[str]:
@@ -187,6 +189,22 @@ def test_stopped_run_goes_on(finished):
     trained_again = {s.removeprefix("train-") for s in started(out) if s.startswith("train-")}
     assert evaluated
     assert set() == evaluated & trained_again, "nothing was trained twice"
+
+
+def test_unfinished_steps_leave_nothing(tmp_path):
+    """What a stopped or failed step wrote is deleted before the run goes on; a finished one's files stay."""
+    finished = [tmp_path / name for name in ("plan", "for-loop-1-iteration-0/ingest")]
+    stopped = [tmp_path / name for name in ("report", "for-loop-1-iteration-0/for-loop-2-iteration-1/train-resnet18")]
+    for step in (*finished, *stopped):
+        (step / "model").mkdir(parents=True)
+        (step / "model" / "model.onnx").write_bytes(b"half of it")
+    for step in finished:
+        (step / "executor_output.json").write_text("{}")
+
+    _remove_unfinished(tmp_path)
+
+    assert sorted(finished) == sorted(path.parents[1] for path in tmp_path.rglob("model.onnx"))
+    assert [] == [step for step in stopped if step.exists()]
 
 
 def test_run_prints_its_result_as_json(finished, monkeypatch, capsys):
