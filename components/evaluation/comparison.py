@@ -5,24 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 from scipy.special import bdtr
 
 from components.errors import DataError
 from components.evaluation.evaluate import Evaluation
-from components.evaluation.metrics import class_scores, mean_over_present, scores_from_counts
-from components.evaluation.resampling import (
-    Outcomes,
-    accuracy_difference_interval,
-    percentile_interval,
-    swap_symmetric,
-)
+from components.evaluation.resampling import accuracy_difference_interval, macro_f1_difference
 from components.text import approach_name, clean, p_value, percent, points
 
 SIGNIFICANCE = 0.05
 """Corrected p-value below which a difference counts: the exact test errs in at most 5 % of cases, less where counts are small."""
-
-F1_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,43 +107,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     factors = len(p_values) - np.arange(len(p_values))
     corrected = np.minimum(np.maximum.accumulate(np.asarray(p_values, float)[order] * factors), 1.0)
     return [float(p) for p in corrected[np.argsort(order, kind="stable")]]
-
-
-def macro_f1_difference(
-    first: np.ndarray, second: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int
-) -> tuple[float, tuple[float, float]]:
-    """Return macro F1(first) - macro F1(second) and its paired 95 % bootstrap interval.
-
-    Args:
-        first: (N,) int64, predictions of the first model.
-        second: (N,) int64, predictions of the second model.
-        labels: (N,) int64.
-        groups: (N,) int64, equal for identical images.
-        num_classes: Number of classes, K.
-    """
-
-    def indicator(classes: np.ndarray, weights: np.ndarray | None = None) -> sparse.csr_array:
-        weights = np.ones(len(classes)) if weights is None else weights.astype(np.float64)
-        return sparse.csr_array((weights, (np.arange(len(classes)), classes)), (len(classes), num_classes))
-
-    def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-        cells, outcomes = np.unique((labels * num_classes + one) * num_classes + other, return_inverse=True)
-        label, *both_answers = np.unravel_index(cells, (num_classes,) * 3)
-        true = indicator(label)
-        counted = [(indicator(label, label == answer), indicator(answer)) for answer in both_answers]
-        values = []
-        for counts in Outcomes.count(outcomes, groups, len(cells)).resamples(0, F1_RESAMPLES):
-            support = counts @ true
-            scores = [scores_from_counts(counts @ hits, support, counts @ answers) for hits, answers in counted]
-            ours, theirs = (mean_over_present(found["f1"], support) for found in scores)
-            values.append(ours - theirs)
-        return percentile_interval(np.concatenate(values), point(one) - point(other))
-
-    def point(predictions: np.ndarray) -> float:
-        scores = class_scores(labels, predictions, num_classes)
-        return float(mean_over_present(scores["f1"], scores["support"]))
-
-    return point(first) - point(second), swap_symmetric(interval, first, second)
 
 
 def compare(one: Evaluation, other: Evaluation) -> Comparison:

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from components.evaluation import metrics
 from components.evaluation.inference import OnnxModel, hardware
 from components.evaluation.metrics import Answers
 from components.evaluation.model_card import model_card
-from components.evaluation.resampling import accuracy_difference_interval, accuracy_interval
+from components.evaluation.resampling import accuracy_difference_interval, accuracy_interval, macro_f1_interval
 from components.models.contract import DEFAULT_FILE
 from components.search.trial import Ledger
 
@@ -75,6 +76,11 @@ class Evaluation:
     def correct(self) -> np.ndarray:
         """(N,) bool."""
         return self.predictions == self.labels
+
+    @cached_property
+    def macro_f1_ci95(self) -> tuple[float, float]:
+        """The bootstrap interval of the macro F1; docs/verdict.md has its coverage."""
+        return macro_f1_interval(self.predictions, self.labels, self.groups, len(self.classes))
 
     def save(self, directory: Path, probabilities: np.ndarray | None = None) -> None:
         """Write the directory; `evaluation.json` comes last, so that a half-written one is recognised.
@@ -215,10 +221,9 @@ def _predictions(path: Path, data: TestData) -> np.ndarray:
 
 
 def _accuracies(predictions: np.ndarray, data: TestData) -> dict[str, float]:
-    scores = metrics.class_scores(data.labels, predictions, len(data.info.classes))
     return {
         "accuracy": float(np.mean(predictions == data.labels)),
-        "macro_f1": float(metrics.mean_over_present(scores["f1"], scores["support"])),
+        "macro_f1": metrics.macro_f1(predictions, data.labels, len(data.info.classes)),
     }
 
 

@@ -128,6 +128,12 @@ def mean_over_present(values: np.ndarray, support: np.ndarray) -> np.ndarray:
     return _ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
 
 
+def macro_f1(predictions: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
+    """Return the mean F1 of the classes that occur in the labels; both arrays are (N,) int64."""
+    scores = class_scores(labels, predictions, num_classes)
+    return float(mean_over_present(scores["f1"], scores["support"]))
+
+
 def score(answers: Answers, labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """Return every score of one model.
 

@@ -11,15 +11,17 @@ Source: Kish, Survey Sampling (1965), section 8.2; Wilson (1927), https://doi.or
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 from scipy.special import ndtri
 
+from components.evaluation.metrics import macro_f1, mean_over_present, scores_from_counts
+
 CONFIDENCE = 0.95
-NUM_RESAMPLES = 4000
+NUM_RESAMPLES = 2000
 
 _Z = float(ndtri((1 + CONFIDENCE) / 2))
 
@@ -123,6 +125,66 @@ def accuracy_difference_interval(first: np.ndarray, second: np.ndarray, groups: 
     centre, point = smoothed_won - smoothed_lost, won - lost
     half = _Z * float(np.sqrt((smoothed_won + smoothed_lost - centre**2) / (n + 2)))
     return min(point, centre - half), max(point, centre + half)
+
+
+def macro_f1_interval(
+    predictions: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int
+) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a macro F1.
+
+    Args:
+        predictions: (N,) int64.
+        labels: (N,) int64.
+        groups: (N,) int64, equal for identical images.
+        num_classes: Number of classes, K.
+    """
+    (values,) = _resampled_macro_f1([predictions], labels, groups, num_classes)
+    return percentile_interval(values, macro_f1(predictions, labels, num_classes))
+
+
+def macro_f1_difference(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_classes: int
+) -> tuple[float, tuple[float, float]]:
+    """Return macro F1(first) - macro F1(second) and its paired 95 % bootstrap interval.
+
+    Args:
+        first: (N,) int64, predictions of the first model.
+        second: (N,) int64, predictions of the second model.
+        labels: (N,) int64.
+        groups: (N,) int64, equal for identical images.
+        num_classes: Number of classes, K.
+    """
+
+    def difference(one: np.ndarray, other: np.ndarray) -> float:
+        return macro_f1(one, labels, num_classes) - macro_f1(other, labels, num_classes)
+
+    def interval(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+        ours, theirs = _resampled_macro_f1([one, other], labels, groups, num_classes)
+        return percentile_interval(ours - theirs, difference(one, other))
+
+    return difference(first, second), swap_symmetric(interval, first, second)
+
+
+def _resampled_macro_f1(
+    answers: Sequence[np.ndarray], labels: np.ndarray, groups: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Return (M, R) float64: the macro F1 of M models' predictions, each (N,) int64, in R resamples that they share."""
+
+    def indicator(classes: np.ndarray, weights: np.ndarray | None = None) -> sparse.csr_array:
+        weights = np.ones(len(classes)) if weights is None else weights.astype(np.float64)
+        return sparse.csr_array((weights, (np.arange(len(classes)), classes)), (len(classes), num_classes))
+
+    shape = (num_classes,) * (1 + len(answers))
+    cells, outcomes = np.unique(np.ravel_multi_index((labels, *answers), shape), return_inverse=True)
+    label, *told = np.unravel_index(cells, shape)
+    true = indicator(label)
+    counted = [(indicator(label, label == answer), indicator(answer)) for answer in told]
+    values = []
+    for counts in Outcomes.count(outcomes, groups, len(cells)).resamples(0):
+        support = counts @ true
+        scores = [scores_from_counts(counts @ hits, support, counts @ answer) for hits, answer in counted]
+        values.append([mean_over_present(found["f1"], support) for found in scores])
+    return np.concatenate(values, axis=1)
 
 
 def swap_symmetric(

@@ -143,6 +143,7 @@ def _approach_summary(evaluation: Evaluation) -> dict[str, Any]:
         "accuracy": scores["accuracy"],
         "accuracy_ci95": record["accuracy_ci95"],
         "macro_f1": scores["macro_f1"],
+        "macro_f1_ci95": list(evaluation.macro_f1_ci95),
         "weighted_f1": scores["weighted_f1"],
         "per_class": {
             row["class"]: {key: row[key] for key in ("precision", "recall", "f1", "support")}

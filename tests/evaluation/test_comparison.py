@@ -14,7 +14,6 @@ from components.evaluation.comparison import (
     exact_mcnemar,
     grouped_mcnemar,
     holm,
-    macro_f1_difference,
 )
 from components.evaluation.resampling import accuracy_difference_interval
 from tests.evaluation.builders import make_evaluation
@@ -140,48 +139,6 @@ def test_the_order_of_the_arguments_does_not_matter() -> None:
     first, second = make_evaluation("mlp", seed=1), make_evaluation("resnet18", seed=2)
 
     assert compare(first, second) == compare(second, first)
-
-
-def test_macro_f1_interval_covers_the_truth() -> None:
-    """The interval of the macro F1 difference holds the difference of the large population it was drawn from."""
-    rng = np.random.default_rng(5)
-    size, num_classes = 200_000, 4
-    labels = rng.integers(0, num_classes, size)
-    first = np.where(rng.random(size) < 0.85, labels, rng.integers(0, num_classes, size))
-    second = np.where(rng.random(size) < 0.80, labels, rng.integers(0, num_classes, size))
-    truth, _ = macro_f1_difference(first, second, labels, np.arange(size), num_classes)
-    covered = 0
-    for _ in range(300):
-        chosen = rng.integers(0, size, 400)
-        _, (low, high) = macro_f1_difference(first[chosen], second[chosen], labels[chosen], np.arange(400), num_classes)
-        covered += low <= truth <= high
-
-    assert 0.92 <= covered / 300 <= 0.98
-
-
-@pytest.mark.slow
-def test_macro_f1_interval_covers_less_with_many_rare_classes() -> None:
-    """With the catalogue's classes, half of them with a handful of images, the interval holds the truth at least 85 % of the time."""
-    rng = np.random.default_rng(7)
-    counts = np.repeat(
-        [15383, 7323, 3053, 2600, 1800, 1000, 450, 280, 110, 50, 20, 6, 1], [1, 1, 1, 2, 1, 7, 4, 4, 7, 3, 5, 7, 2]
-    )
-    shares, num_classes = counts / counts.sum(), len(counts)
-    mistakes = np.select([counts > 2000, counts > 700, counts > 200], [0.02, 0.04, 0.12], 0.35)
-    labels = rng.choice(num_classes, 2_000_000, p=shares)
-    first, second = (
-        np.where(rng.random(len(labels)) < share[labels], rng.choice(num_classes, len(labels), p=shares), labels)
-        for share in (mistakes, 1.3 * mistakes)
-    )
-    truth, _ = macro_f1_difference(first, second, labels, np.arange(len(labels)), num_classes)
-    covered = 0
-    for _ in range(400):
-        chosen = rng.integers(0, len(labels), 6_614)
-        groups = np.arange(len(chosen))
-        _, (low, high) = macro_f1_difference(first[chosen], second[chosen], labels[chosen], groups, num_classes)
-        covered += low <= truth <= high
-
-    assert 0.85 <= covered / 400 <= 0.97
 
 
 @pytest.mark.parametrize("discordant", [0.05, 0.15])

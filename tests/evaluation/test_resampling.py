@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from components.evaluation.resampling import Outcomes, accuracy_difference_interval, accuracy_interval
+from components.evaluation.metrics import macro_f1
+from components.evaluation.resampling import (
+    Outcomes,
+    accuracy_difference_interval,
+    accuracy_interval,
+    macro_f1_difference,
+    macro_f1_interval,
+)
 
 
 def _share_covered(intervals: list[tuple[float, float]], truth: float) -> float:
@@ -127,3 +134,58 @@ def test_the_same_input_gives_the_same_interval() -> None:
     correct = np.random.default_rng(1).random(500) < 0.9
 
     assert accuracy_interval(correct, np.arange(500)) == accuracy_interval(correct, np.arange(500))
+
+
+def _macro_f1_coverage(
+    first: np.ndarray, second: np.ndarray, labels: np.ndarray, num_classes: int, num_images: int, num_tests: int
+) -> tuple[float, float]:
+    """Draw test sets from a population: how often the interval of a macro F1 and that of a difference hold the population's."""
+    everybody, groups = np.arange(len(labels)), np.arange(num_images)
+    truth, (difference, _) = (
+        macro_f1(first, labels, num_classes),
+        macro_f1_difference(first, second, labels, everybody, num_classes),
+    )
+    rng = np.random.default_rng(1)
+    singles, differences = [], []
+    for _ in range(num_tests):
+        chosen = rng.integers(0, len(labels), num_images)
+        one, other, drawn = first[chosen], second[chosen], labels[chosen]
+        singles.append(macro_f1_interval(one, drawn, groups, num_classes))
+        differences.append(macro_f1_difference(one, other, drawn, groups, num_classes)[1])
+    return _share_covered(singles, truth), _share_covered(differences, difference)
+
+
+def test_macro_f1_intervals_cover_the_truth() -> None:
+    """The intervals of a macro F1 and of a difference hold the figures of the large population they were drawn from."""
+    rng = np.random.default_rng(5)
+    size, num_classes = 200_000, 4
+    labels = rng.integers(0, num_classes, size)
+    first, second = (
+        np.where(rng.random(size) < right, labels, rng.integers(0, num_classes, size)) for right in (0.85, 0.80)
+    )
+
+    single, difference = _macro_f1_coverage(first, second, labels, num_classes, num_images=400, num_tests=300)
+
+    assert 0.92 <= single <= 0.98
+    assert 0.92 <= difference <= 0.98
+
+
+@pytest.mark.slow
+def test_macro_f1_intervals_cover_less_with_many_rare_classes() -> None:
+    """With the catalogue's classes, half of them with a handful of images, the intervals hold the truth less often."""
+    rng = np.random.default_rng(7)
+    counts = np.repeat(
+        [15383, 7323, 3053, 2600, 1800, 1000, 450, 280, 110, 50, 20, 6, 1], [1, 1, 1, 2, 1, 7, 4, 4, 7, 3, 5, 7, 2]
+    )
+    shares, num_classes = counts / counts.sum(), len(counts)
+    mistakes = np.select([counts > 2000, counts > 700, counts > 200], [0.02, 0.04, 0.12], 0.35)
+    labels = rng.choice(num_classes, 2_000_000, p=shares)
+    first, second = (
+        np.where(rng.random(len(labels)) < share[labels], rng.choice(num_classes, len(labels), p=shares), labels)
+        for share in (mistakes, 1.3 * mistakes)
+    )
+
+    single, difference = _macro_f1_coverage(first, second, labels, num_classes, num_images=6_614, num_tests=400)
+
+    assert 0.85 <= single <= 0.97
+    assert 0.85 <= difference <= 0.97

@@ -139,6 +139,7 @@ def result_rows(result: DatasetResults, evaluations: list[Evaluation]) -> list[d
             "mean over classes with test images: small classes count as much as large ones",
             "{:+.4f} to {:+.4f}".format(*c.macro_f1_difference_ci95) if c else "",
         ),
+        row("95 % interval", ["{:.4f} to {:.4f}".format(*e.macro_f1_ci95) for e in evaluations]),
         row("Weighted F1", [f"{s['weighted_f1']:.4f}" for s in scores], change("weighted_f1")),
         row("Balanced accuracy", [f"{s['balanced_accuracy']:.4f}" for s in scores], change("balanced_accuracy")),
         row("Top-3 accuracy", [percent(s["top3_accuracy"], 2) for s in scores]),

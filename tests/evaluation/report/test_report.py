@@ -144,6 +144,7 @@ def test_the_summary_has_the_fixed_schema(written: Written) -> None:
         "accuracy",
         "accuracy_ci95",
         "macro_f1",
+        "macro_f1_ci95",
         "weighted_f1",
         "per_class",
         "replicates",
