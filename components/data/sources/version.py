@@ -16,6 +16,10 @@ log = logging.getLogger(__name__)
 MAX_OBJECTS, OBJECTS_SECONDS = 1_000, 20.0
 """More objects than ingest takes, and a store that does not answer in time, have no version."""
 
+MAX_READ = 1 << 30
+SMALLEST_READ = 10_000
+"""Local files of up to `MAX_READ` bytes in all are read for their version; each counts as `SMALLEST_READ` bytes at least, for opening it."""
+
 UNKNOWN = ""
 """The source cannot tell; the caller must then take the data as changed."""
 
@@ -25,7 +29,8 @@ def source_version(name: str, source: str) -> str:
 
     Args:
         name: The name that `parse_dataset` returned.
-        source: The part after `=`, as `parse_dataset` returned it. Files are judged by name, size and modification time, objects by generation or ETag.
+        source: The part after `=`, as `parse_dataset` returned it. Files are judged by their places and contents, those of a source above
+            `MAX_READ` by their places, sizes and modification times; objects by generation or ETag.
     """
     if not source:
         return "published" if name == FASHION_MNIST else UNKNOWN
@@ -40,11 +45,22 @@ def source_version(name: str, source: str) -> str:
 
 
 def _of_files(path: Path) -> str:
+    files = [file for file in sorted(path.rglob("*")) if not file.is_dir()] if path.is_dir() else [path]
+    found = [(file, file.stat() if file.exists() else file.lstat()) for file in files]  # a link may lead to nothing
+    is_small = sum(max(status.st_size, SMALLEST_READ) for _, status in found) <= MAX_READ
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        status = file.stat() if file.exists() else file.lstat()  # a link may lead to nothing
-        digest.update(os.fsencode(file.name) + f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for file, status in found:
+        content = _digest(file) if is_small and file.is_file() else str(status.st_mtime_ns).encode()
+        digest.update(b"\0".join((os.fsencode(file.relative_to(path)), str(status.st_size).encode(), content, b"")))
     return digest.hexdigest()[:16]
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").digest()
+    except OSError:
+        return b""  # ingest says so
 
 
 def _of_url(url: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import struct
 import tarfile
 import unicodedata
@@ -317,6 +318,29 @@ def test_the_version_of_a_folder_with_odd_files(tmp_path):
     (source / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"x")
 
     assert before != source_version("shop", str(source))
+
+
+def test_the_version_of_a_folder_is_its_content(tmp_path, monkeypatch):
+    """A copy with new dates has the same version; an image in another class's folder, or other bytes, have another one."""
+    source = tmp_path / "shop"
+    for place in ("bags/1.png", "shoes/2.png"):
+        (source / place).parent.mkdir(parents=True)
+        (source / place).write_bytes(place[-5:].encode())
+    before = source_version("shop", str(source))
+    copied = shutil.copytree(source, tmp_path / "copy", copy_function=shutil.copyfile)
+    os.utime(copied / "bags" / "1.png", (0, 0))
+
+    assert before == source_version("shop", str(copied))
+    (copied / "bags" / "1.png").rename(copied / "shoes" / "1.png")
+    moved = source_version("shop", str(copied))
+    assert before != moved
+    (copied / "shoes" / "2.png").write_bytes(b"3.png")
+    assert moved != source_version("shop", str(copied))
+
+    monkeypatch.setattr("components.data.sources.version.MAX_READ", 10)
+    large = source_version("shop", str(source))
+    os.utime(source / "bags" / "1.png", (0, 0))
+    assert large != source_version("shop", str(source))
 
 
 def zipped(path, change=lambda name: name, flags=None, extra=None, prefix="") -> Path:
