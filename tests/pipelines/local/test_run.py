@@ -189,6 +189,8 @@ def test_stopped_run_goes_on(finished):
     trained_again = {s.removeprefix("train-") for s in started(out) if s.startswith("train-")}
     assert evaluated
     assert set() == evaluated & trained_again, "nothing was trained twice"
+    steps = {path for place in ("train-*", "evaluate*") for path in (out / "artifacts").glob(f"*/for-loop-*/{place}")}
+    assert [] == [step for step in steps if not (step / "executor_output.json").exists()], "half-written steps are gone"
 
 
 def test_unfinished_steps_leave_nothing(tmp_path):
