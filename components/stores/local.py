@@ -127,22 +127,26 @@ class LocalStore:
                 path.unlink(missing_ok=True)
             except NotADirectoryError:
                 return
-            for parent in path.relative_to(self.directory).parents[:-1]:
-                try:
-                    (self.directory / parent).rmdir()
-                except OSError:
-                    break
+            self._remove_empty_parents(path)
 
     def sweep(self, min_age_seconds: float) -> None:
-        """Remove temporary files that no writer has touched for so long."""
+        """Remove temporary files that no writer has touched for so long, and the directories they leave empty."""
         for directory, _, names in os.walk(self.directory):
             for name in names:
                 path = Path(directory, name)
                 try:
                     if name.startswith(TEMPORARY) and time.time() - path.stat().st_mtime >= min_age_seconds:
                         path.unlink()
+                        self._remove_empty_parents(path)
                 except FileNotFoundError:
                     continue
+
+    def _remove_empty_parents(self, path: Path) -> None:
+        for parent in path.relative_to(self.directory).parents[:-1]:
+            try:
+                (self.directory / parent).rmdir()
+            except OSError:
+                break
 
     def _path(self, key: str) -> Path:
         return self.directory / checked_key(key)

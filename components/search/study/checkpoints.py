@@ -86,9 +86,10 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Delete every checkpoint of every writer, manifests first."""
+        """Delete every checkpoint of every writer, manifests first, and what a killed writer left half-written."""
         for key in sorted(self._store.list(), key=lambda key: not key.endswith("manifest.json")):
             self._store.delete(key)
+        self._store.sweep(0.0)
 
     def _load(self, key: str) -> tuple[State, dict[str, Any]]:
         manifest = json.loads(self._store.read(key))

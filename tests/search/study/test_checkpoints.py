@@ -2,6 +2,10 @@
 
 import json
 import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from components.search.study.checkpoints import Checkpoints
 from components.stores import open_store
 
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
 STATE = {"weights": np.arange(6, dtype=np.float32).reshape(2, 3), "step": np.array(7), "flags": np.array([True, False])}
 
 
@@ -113,3 +118,25 @@ def test_clear_removes_everything(store):
     Checkpoints(store).clear()
 
     assert [] == store.list()
+
+
+def test_clear_removes_what_a_killed_writer_left(tmp_path):
+    """A process that died between a file's last byte and its name leaves neither the file nor its directory."""
+    folder = tmp_path / "checkpoints"
+    program = (
+        "import os, signal, sys\n"
+        "from components.search.study.checkpoints import Checkpoints\n"
+        "from components.stores import open_store\n"
+        "os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Checkpoints(open_store(sys.argv[1]) / 'replicates/7', writer='killed').save(1, {})\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(folder)], cwd=ROOT, check=False)
+    left = [path.name for path in folder.rglob("*")]
+    store = open_store(str(folder))
+    Checkpoints(store / "replicates/7", writer="whole").save(1, STATE)
+
+    Checkpoints(store / "replicates").clear()
+
+    assert -signal.SIGKILL == killed.returncode
+    assert "killed-000001" in left
+    assert [] == list((folder / "replicates").iterdir())
