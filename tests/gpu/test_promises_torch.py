@@ -149,9 +149,49 @@ def test_float16_learns_on_the_gpu(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_captured_steps_equal_eager_ones():
-    """A CUDA graph of the step gives the scores of the same steps one by one."""
-    pytest.skip("not built: every step runs eagerly, see docs/benchmarks.md")
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", "NAG"])
+def test_captured_steps_equal_eager_ones(optimizer, monkeypatch):
+    """A CUDA graph takes the steps that Python would take: the same examples, random numbers, rates and means of weights."""
+    given = WIDE | {"optimizer": optimizer, "learning_rate": 0.002}
+    trainer = resnet18.Trainer(make_train_data(600, (12, 10, 3)), require_gpu=True)
+    captured = trainer.fit(given, epochs=3, seed=3)
+    losses, weights = _losses(trainer, given)
+    with monkeypatch.context() as patch:
+        patch.setattr(resnet18, "capture", lambda step, *_: step)
+        eager = trainer.fit(given, epochs=3, seed=3)
+        eager_losses, eager_weights = _losses(trainer, given)
+
+    assert eager.scores == pytest.approx(captured.scores, abs=promises.SCORE_TOLERANCE)
+    assert eager_losses == pytest.approx(losses, abs=0.02)
+    assert eager_weights == pytest.approx(weights, abs=1e-4)
+
+
+def _losses(trainer, given):
+    """Return each example's loss, and the means of the weights, of an epoch whose steps hardly change the weights."""
+    training = resnet18._Training(trainer, complete(given | {"learning_rate": 1e-6}, resnet18.RECIPE), 1, 3)
+    training.train_epoch(1)
+    return training._pruning.losses.copy(), torch.cat([mean.flatten() for mean in training._means]).cpu().numpy()
+
+
+@pytest.mark.gpu
+def test_steps_that_cannot_be_captured_run_eagerly(monkeypatch, caplog):
+    """A step that waits for the host costs one line in the log, and the training's scores are those without graphs."""
+    step = resnet18._Training._step
+
+    def waiting(training, *given):
+        losses = step(training, *given)
+        assert losses.sum().item() > 0
+        return losses
+
+    trainer = resnet18.Trainer(make_train_data(600, (12, 10, 3)), require_gpu=True)
+    expected = trainer.fit(WIDE, epochs=2, seed=3)
+    monkeypatch.setattr(resnet18._Training, "_step", waiting)
+
+    found = trainer.fit(WIDE, epochs=2, seed=3)
+
+    assert expected.scores == pytest.approx(found.scores, abs=promises.SCORE_TOLERANCE)
+    # One for each resolution.
+    assert 2 == sum("a CUDA graph of them fails" in record.message for record in caplog.records)
 
 
 @pytest.mark.slow

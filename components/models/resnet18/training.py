@@ -7,7 +7,7 @@ augmented there, in channels-last layout and bfloat16 where the hardware has it.
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from components.models import loop
 from components.models.contract import FitResult, State
 from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
+from components.models.resnet18.captured import Step, capture
 from components.models.resnet18.examples import Attributes, Images
 from components.models.resnet18.network import (
     IMAGENET_MEAN,
@@ -194,7 +195,12 @@ class _Training:
         torch.manual_seed(seed)
         self._attributes = trainer._attributes if hyperparameters["learn_attributes"] else None
         self._model = trainer.build(hyperparameters, self._attributes.num_outputs if self._attributes else 0)
+        # On a GPU the rate is a tensor there, which a captured step reads anew each time.
+        self._rate = torch.zeros((), device=self._device)
         self._optimizer = _optimizer(self._model, hyperparameters, trainer._dtype, self._device)
+        # float16's scaler waits for the host in every step.
+        self._captures = self._device.type == "cuda" and trainer._dtype is not torch.float16
+        self._captured: tuple[tuple[int, int] | None, Step] | None = None
         labels = trainer._numpy_labels[trainer._train]
         self._sampler = EpochSampler(
             repeat_factors(labels, float(hyperparameters["rare_class_share"])),
@@ -224,15 +230,13 @@ class _Training:
         order = torch.from_numpy(self._trainer._train[batches]).to(self._device).unbind()
         factors = torch.from_numpy(loss_factors[batches]).to(self._device)
         losses = torch.empty_like(factors)
+        rates = self._rates(epoch, num_steps)
         num_averaged = 0
         images_of = self._trainer._images.batches(order)
         with self._model.steps_counted_once(num_steps):
             for step, (indices, images) in enumerate(zip(order, images_of, strict=True)):
-                # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
-                factor = learning_rate_factor((epoch - 1) * num_steps + step, self._epochs * num_steps, WARMUP_FRACTION)
-                for group in self._optimizer.param_groups:
-                    group["lr"] = self._peak_rate * factor
-                losses[step] = self._step(images, indices, factors[step])
+                self._set_rate(rates[step])
+                losses[step] = self._take_step(images, indices, factors[step])
                 if (num_steps - step) % AVERAGE_EVERY == 1:
                     num_averaged += 1
                     torch._foreach_lerp_(self._means, self._live, 1 / num_averaged)
@@ -241,10 +245,33 @@ class _Training:
         self._pruning.losses[batches] = seen
         return float(np.average(seen, weights=loss_factors[batches]))
 
+    def _rates(self, epoch: int, num_steps: int) -> Sequence[float] | Sequence[torch.Tensor]:
+        """Return the learning rate of each step of an epoch; on a GPU all of them travel there at once."""
+        # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
+        first, last = (epoch - 1) * num_steps, self._epochs * num_steps
+        rates = [self._peak_rate * learning_rate_factor(first + n, last, WARMUP_FRACTION) for n in range(num_steps)]
+        return torch.tensor(rates, device=self._device).unbind() if self._device.type == "cuda" else rates
+
+    def _set_rate(self, rate: float | torch.Tensor) -> None:
+        if isinstance(rate, torch.Tensor):
+            rate = self._rate.copy_(rate)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _take_step(self, images: torch.Tensor, indices: torch.Tensor, loss_factors: torch.Tensor) -> torch.Tensor:
+        """Take one step; on a GPU the second one at a resolution and all after it are replays of a CUDA graph."""
+        if not self._captures:
+            return self._step(images, indices, loss_factors)
+        resolution = self._model.resolution
+        if self._captured is not None and self._captured[0] == resolution:
+            return self._captured[1](images, indices, loss_factors)
+        self._captured = None
+        losses = self._step(images, indices, loss_factors)
+        self._captured = resolution, capture(self._step, images, indices, loss_factors)
+        return losses
+
     def _step(self, images: torch.Tensor, indices: torch.Tensor, loss_factors: torch.Tensor) -> torch.Tensor:
         """Take one step and return each example's loss (n,) float32; all tensors it reads and writes are on the device.
-
-        This is what a CUDA graph would hold; docs/benchmarks.md says what is missing. Every step runs eagerly today.
 
         Args:
             images: (n, H, W, C) uint8.
@@ -366,12 +393,13 @@ def _optimizer(
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    on_gpu = device.type == "cuda"
     rate, momentum = float(hyperparameters["learning_rate"]), float(hyperparameters["momentum"])
     match hyperparameters["optimizer"]:
         case "Adam":
-            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused, capturable=on_gpu)
         case "RMSprop":
-            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=device.type == "cuda")
+            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=on_gpu, capturable=on_gpu)
         case name:
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=fused)
 
