@@ -20,6 +20,7 @@ FRAMEWORKS = {
     "keras_tuner": {"components/search/samplers/keras.py", "components/search/samplers/noisy_bayesian.py"},
     "torch": {
         "components/models/resnet18/training.py",
+        "components/models/resnet18/captured.py",
         "components/models/resnet18/examples.py",
         "components/models/resnet18/network.py",
     },
