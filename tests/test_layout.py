@@ -12,6 +12,7 @@ _KERAS = {
     "components/models/mlp/training.py",
     "components/models/mlp/network.py",
     "components/models/mlp/compiled.py",
+    "components/models/mlp/updates.py",
     "components/search/samplers/keras.py",
 }
 FRAMEWORKS = {

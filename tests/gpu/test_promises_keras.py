@@ -41,6 +41,7 @@ def test_weights_images_and_optimizer_are_on_the_device(on_gpu):
     assert (tf.float16 if on_gpu else tf.uint8) == examples.dtype
     assert result.peak_memory_bytes > examples._images.shape.num_elements() * 2
     assert on_gpu == (trainer.device_name != "cpu")
+    assert on_gpu == (loop._fused is not None)
     if on_gpu:
         assert compiled.free_gpu_bytes() > 0
 

@@ -144,7 +144,7 @@ class Trainer(loop.EpochTrainer):
         del wanted["learning_rate"]
         if self._loop is None or self._loop.hyperparameters != wanted:
             self.free()
-            self._loop = CompiledLoop(self._model(wanted), wanted, half=self._half)
+            self._loop = CompiledLoop(self._model(wanted), wanted, half=self._half, fused=self._gpu is not None)
         return self._loop
 
     def _model(self, hyperparameters: dict[str, Value]) -> keras.Model:
