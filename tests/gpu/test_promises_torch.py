@@ -157,7 +157,7 @@ def test_captured_steps_equal_eager_ones(optimizer, monkeypatch):
     captured = trainer.fit(given, epochs=3, seed=3)
     losses, weights = _losses(trainer, given)
     with monkeypatch.context() as patch:
-        patch.setattr(resnet18, "capture", lambda step, *_: step)
+        patch.setattr(resnet18, "capture", lambda *_: None)
         eager = trainer.fit(given, epochs=3, seed=3)
         eager_losses, eager_weights = _losses(trainer, given)
 
@@ -190,8 +190,7 @@ def test_steps_that_cannot_be_captured_run_eagerly(monkeypatch, caplog):
     found = trainer.fit(WIDE, epochs=2, seed=3)
 
     assert expected.scores == pytest.approx(found.scores, abs=promises.SCORE_TOLERANCE)
-    # One for each resolution.
-    assert 2 == sum("a CUDA graph of them fails" in record.message for record in caplog.records)
+    assert 1 == sum("a CUDA graph of them fails" in record.message for record in caplog.records)
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ class CapturedStep:
         return self._losses
 
 
-def capture(step: Step, *inputs: torch.Tensor) -> Step:
-    """Return the step as a CUDA graph, or the step itself where it cannot be captured; the log says why."""
+def capture(step: Step, *inputs: torch.Tensor) -> CapturedStep | None:
+    """Return the step as a CUDA graph; None where it cannot be captured, and the log says why."""
     random = torch.cuda.get_rng_state()
     try:
         return CapturedStep(step, *inputs)
@@ -56,4 +56,4 @@ def capture(step: Step, *inputs: torch.Tensor) -> Step:
     generator = torch.cuda.default_generators[torch.cuda.current_device()]
     generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
     torch.cuda.set_rng_state(random)
-    return step
+    return None

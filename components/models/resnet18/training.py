@@ -20,7 +20,7 @@ from components.models import loop
 from components.models.contract import FitResult, State
 from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, keep_freed_memory, num_usable_cores, onnx_difference
-from components.models.resnet18.captured import Step, capture
+from components.models.resnet18.captured import CapturedStep, capture
 from components.models.resnet18.examples import Attributes, Images
 from components.models.resnet18.network import (
     IMAGENET_MEAN,
@@ -200,7 +200,8 @@ class _Training:
         self._optimizer = _optimizer(self._model, hyperparameters, trainer._dtype, self._device)
         # float16's scaler waits for the host in every step.
         self._captures = self._device.type == "cuda" and trainer._dtype is not torch.float16
-        self._captured: tuple[tuple[int, int] | None, Step] | None = None
+        self._captured: CapturedStep | None = None
+        self._captured_at: tuple[int, int] | None = None
         labels = trainer._numpy_labels[trainer._train]
         self._sampler = EpochSampler(
             repeat_factors(labels, float(hyperparameters["rare_class_share"])),
@@ -262,12 +263,12 @@ class _Training:
         """Take one step; on a GPU the second one at a resolution and all after it are replays of a CUDA graph."""
         if not self._captures:
             return self._step(images, indices, loss_factors)
-        resolution = self._model.resolution
-        if self._captured is not None and self._captured[0] == resolution:
-            return self._captured[1](images, indices, loss_factors)
+        if self._captured is not None and self._captured_at == self._model.resolution:
+            return self._captured(images, indices, loss_factors)
         self._captured = None
         losses = self._step(images, indices, loss_factors)
-        self._captured = resolution, capture(self._step, images, indices, loss_factors)
+        self._captured, self._captured_at = capture(self._step, images, indices, loss_factors), self._model.resolution
+        self._captures = self._captured is not None
         return losses
 
     def _step(self, images: torch.Tensor, indices: torch.Tensor, loss_factors: torch.Tensor) -> torch.Tensor:

@@ -323,3 +323,36 @@ def test_a_missing_gpu_is_noticed_at_once():
 
     with pytest.raises(ConfigurationError, match="must have a GPU"):
         resnet18.Trainer(make_train_data(10), require_gpu=True)
+
+
+@pytest.mark.parametrize("can_capture", [True, False])
+def test_steps_are_captured_once_a_resolution_and_never_again_where_that_fails(monkeypatch, can_capture):
+    """The first step at a resolution runs kernel by kernel; the training is the same whatever takes the others.
+
+    `tests/gpu` captures real steps. Here a plain call stands in for the replay.
+    """
+    trainer = resnet18.Trainer(make_train_data(120, (12, 10, 3)))
+    asked, replayed = [], []
+
+    def capture(step, *inputs):
+        asked.append(inputs)
+
+        def replay(*given):
+            replayed.append(given)
+            return step(*given)
+
+        return replay if can_capture else None
+
+    def trained(captures):
+        training = resnet18._Training(trainer, complete(WIDE, resnet18.RECIPE), 2, 3)
+        training._captures = captures
+        return [training.train_epoch(epoch) for epoch in (1, 2)], training._live
+
+    losses, weights = trained(captures=False)
+    monkeypatch.setattr(resnet18, "capture", capture)
+    found, found_weights = trained(captures=True)
+
+    assert losses == found
+    assert all(torch.equal(a, b) for a, b in zip(weights, found_weights, strict=True))
+    assert (2 if can_capture else 1) == len(asked)
+    assert can_capture == (len(replayed) > 0)
