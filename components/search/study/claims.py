@@ -27,7 +27,8 @@ class Timing:
         poll_seconds: Longest pause while others finish their trials.
         checkpoint_seconds: Least time between two checkpoints of a trial.
         checkpoint_share: Most of a trial's time that checkpoints may take.
-        term_seconds: Time after SIGTERM at which the process ends even if it is busy. GKE Spot grants 15 s.
+        term_seconds: Time after SIGTERM at which the process ends even if it is busy, and after which a claim whose owner said
+            that it was told to end has none. GKE Spot grants 15 s, Argo half a second.
         clock: Monotonic seconds of this process.
     """
 
@@ -80,12 +81,10 @@ class Liveness:
     nothing from its own pause. Clocks of other machines and of the store play no part.
 
     Args:
-        ttl_seconds: Silence after which an owner counts as dead.
         stride_seconds: Most of the time between two looks that counts as silence; observers look more often.
     """
 
-    def __init__(self, ttl_seconds: float, stride_seconds: float) -> None:
-        self._ttl_seconds = ttl_seconds
+    def __init__(self, stride_seconds: float) -> None:
         self._stride_seconds = stride_seconds
         self._seen: dict[tuple[int, int], _Silence] = {}
 
@@ -103,10 +102,10 @@ class Liveness:
         seen = self._seen.get((number, term))
         return max(0.0, now - seen.since) if seen else 0.0
 
-    def is_stale(self, number: int, term: int) -> bool:
-        """Return whether the claim's owner counts as dead."""
+    def is_stale(self, number: int, term: int, seconds: float) -> bool:
+        """Return whether the claim's heartbeat has not changed for so long, of the time that counts."""
         seen = self._seen.get((number, term))
-        return seen is not None and seen.counted >= self._ttl_seconds
+        return seen is not None and seen.counted >= seconds
 
 
 class _Silence(NamedTuple):

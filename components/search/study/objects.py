@@ -100,9 +100,14 @@ class TrialRecord:
         return self.beat is not None and self.heartbeat is not None and self.heartbeat["released"]
 
     @property
+    def is_leaving(self) -> bool:
+        """True once the owner was told to end, whether or not it could give the trial back."""
+        return self.beat is not None and self.heartbeat is not None and self.heartbeat.get("leaving", False)
+
+    @property
     def deaths(self) -> int:
-        """How many owners would have died on the trial if the present one is dead; owners that gave it back do not count."""
-        return (self.claim.get("deaths", 0) if self.claim else 0) + (not self.is_released)
+        """How many owners would have died on the trial if the present one is dead; those that were told to end do not count."""
+        return (self.claim.get("deaths", 0) if self.claim else 0) + (not (self.is_released or self.is_leaving))
 
     @property
     def beat(self) -> int | None:

@@ -1,6 +1,6 @@
 """These are the JSON objects of a study in its store, each with a nonce as well; docs/study.md describes the protocol."""
 
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from components.models.space import Value
 
@@ -68,6 +68,8 @@ class HeartbeatRecord(TypedDict):
         scores: Validation accuracy after each epoch so far.
         device_seconds: Device time of all claims on the trial.
         released: Whether the owner gave the trial back.
+        leaving: Whether the owner was told to end, and will have ended `Timing.term_seconds` later; versions before 0.2 do
+            not say it.
         nonce: That of the claim.
     """
 
@@ -76,6 +78,7 @@ class HeartbeatRecord(TypedDict):
     scores: list[float]
     device_seconds: float
     released: bool
+    leaving: NotRequired[bool]
     nonce: str
 
 

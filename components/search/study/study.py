@@ -50,7 +50,7 @@ class Study:
         self.store = store
         self.timing = timing
         self._records = Records()
-        self._liveness = Liveness(timing.ttl_seconds, 2 * timing.beat_seconds)
+        self._liveness = Liveness(2 * timing.beat_seconds)
         self._gone: set[tuple[int, int]] = set()
         self._renewed: tuple[float, float] | None = None
         self._reused: tuple[Trial, ...] | None = None
@@ -223,7 +223,8 @@ class Study:
         if record.term == 0:
             return None if self.is_used_up() else self._claim(record, worker)
         gone = record.is_released or (record.number, record.term) in self._gone
-        if not gone and not self._liveness.is_stale(record.number, record.term):
+        patience = self.timing.term_seconds if record.is_leaving else self.timing.ttl_seconds
+        if not gone and not self._liveness.is_stale(record.number, record.term, patience):
             return None
         failpoint("stale")
         if record.deaths >= MAX_ATTEMPTS:
@@ -286,6 +287,7 @@ class Study:
         *,
         store: Store,
         released: bool = False,
+        leaving: bool = False,
     ) -> None:
         """Overwrite the claim's heartbeat.
 
@@ -296,6 +298,7 @@ class Study:
             device_seconds: Device time of this claim so far.
             store: The study's store with a deadline fit for heartbeats.
             released: The owner gives the trial back, so that another need not wait.
+            leaving: The owner was told to end: others need not wait for long, and its end is no death.
         """
         body: records.HeartbeatRecord = {
             "beat": count,
@@ -303,6 +306,7 @@ class Study:
             "scores": list(scores),
             "device_seconds": claim.spent_seconds + device_seconds,
             "released": released,
+            "leaving": leaving,
             "nonce": claim.nonce,
         }
         store.write(names.heartbeat_key(claim.number, claim.term), encode(body))

@@ -27,11 +27,11 @@ class Heartbeat:
         self._store = study.store.with_deadline(DEADLINE_SECONDS)
         self._clock = study.timing.clock
         self._wake = threading.Event()
-        self._stop = False
+        self._stop = self._leaving = False
         self._claim: Claim | None = None
         self._scores: tuple[float, ...] = ()
         self._started, self._count = 0.0, 0
-        self._beaten: Claim | None = None
+        self._beaten: tuple[Claim, bool] | None = None
         self._last = self._clock()
         self._failed: Claim | None = None
         self._cost = 0.0
@@ -60,6 +60,11 @@ class Heartbeat:
     def report(self, scores: tuple[float, ...]) -> None:
         """Publish the scores that the trial has reached."""
         self._scores = scores
+        self._wake.set()
+
+    def leave(self) -> None:
+        """Tell the other workers at once that this process was told to end."""
+        self._leaving = True
         self._wake.set()
 
     def end(self, *, release: bool = False) -> None:
@@ -96,12 +101,12 @@ class Heartbeat:
         while not self._stop:
             self._wake.wait(max(0.0, self._last + self._study.timing.beat_seconds - self._clock()))
             self._wake.clear()
-            claim, now = self._claim, self._clock()
+            claim, leaving, now = self._claim, self._leaving, self._clock()
             if claim is None:
                 self._last = now
                 continue
             pause = min(self._cost / STORE_SHARE, self._study.timing.beat_seconds)
-            if claim is self._beaten and now - self._last < pause:
+            if (claim, leaving) == self._beaten and now - self._last < pause:
                 continue
             try:
                 with self._lock:
@@ -115,11 +120,17 @@ class Heartbeat:
             except FashionTuningError as error:
                 self._error = error
                 return
-            self._beaten, self._last = claim, self._clock()
+            self._beaten, self._last = (claim, leaving), self._clock()
             self._cost = self._last - now
 
     def _beat(self, claim: Claim, *, released: bool = False, store: Store | None = None) -> None:
         self._count += 1
         self._study.beat(
-            claim, self._count, self._scores, self.device_seconds, store=store or self._store, released=released
+            claim,
+            self._count,
+            self._scores,
+            self.device_seconds,
+            store=store or self._store,
+            released=released,
+            leaving=self._leaving,
         )

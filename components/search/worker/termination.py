@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -20,10 +21,12 @@ class Termination:
 
     Args:
         seconds: From the signal to `os._exit(143)`, unless the process left before.
+        announce: Called at once in the thread: whoever sent the signal may kill the process before its deadline. It must not
+            wait for anything.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, announce: Callable[[], None]) -> None:
+        self._seconds, self._announce = seconds, announce
         self._requested = threading.Event()
         self._left = threading.Event()
 
@@ -68,6 +71,7 @@ class Termination:
         while signals := os.read(self._read_end, 64):
             if signal.SIGTERM in signals:
                 self._requested.set()
+                self._announce()
                 if not self._left.wait(self._seconds):
                     log.error("SIGTERM: still busy after %g s, leaving now", self._seconds)
                     os._exit(TerminatedError.exit_code)

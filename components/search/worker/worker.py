@@ -66,7 +66,8 @@ def run_worker(
     study = Study.create_or_open(root, name, spec, timing=timing)
     if not study.is_finished():
         reused = _warm_start(study, root)
-        with Termination(timing.term_seconds) as termination, Heartbeat(study) as heartbeat:
+        heartbeat = Heartbeat(study)
+        with Termination(timing.term_seconds, heartbeat.leave) as termination, heartbeat:
             _Worker(study, approach, train_data, reused, worker, require_gpu, heartbeat, termination).run()
     study.collect()
     ledger = study.snapshot()

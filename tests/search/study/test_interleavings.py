@@ -47,10 +47,10 @@ class Worker:
             assert known == (self.claim.hyperparameters, self.claim.seed)
             self.beat()
 
-    def beat(self, released=False):
+    def beat(self, released=False, leaving=False):
         """Show the others that it lives."""
         self.beats += 1
-        self.study.beat(self.claim, self.beats, (), 1.0, store=self.study.store, released=released)
+        self.study.beat(self.claim, self.beats, (), 1.0, store=self.study.store, released=released, leaving=leaving)
 
     def post(self, claim):
         """Post a result and learn which was accepted."""
@@ -78,13 +78,17 @@ class Worker:
             self.seek()
         else:
             match rng.choice(
-                ["finish", "beat", "die", "give back", "break", "pause"], p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1]
+                ["finish", "beat", "die", "leave", "give back", "break", "pause"],
+                p=[0.4, 0.15, 0.1, 0.05, 0.1, 0.1, 0.1],
             ):
                 case "finish":
                     self.post(self.claim)
                 case "beat":
                     return self.beat()
                 case "die":
+                    return self.start()
+                case "leave":
+                    self.beat(leaving=True)
                     return self.start()
                 case "give back":
                     self.beat(released=True)

@@ -121,11 +121,11 @@ def test_outage_is_not_held_against_an_owner(open_study, clock):
     clock.now += 300
     observer.refresh()
 
-    assert not observer._liveness.is_stale(0, 1)
+    assert not observer._liveness.is_stale(0, 1, 90.0)
     watch(observer, clock, 30)
-    assert not observer._liveness.is_stale(0, 1)
+    assert not observer._liveness.is_stale(0, 1, 90.0)
     watch(observer, clock, 15)
-    assert observer._liveness.is_stale(0, 1)
+    assert observer._liveness.is_stale(0, 1, 90.0)
 
 
 def test_paused_observer_steals_nothing(open_study, clock):
@@ -147,10 +147,10 @@ def test_restarted_observer_waits_a_whole_ttl(open_study, clock):
     observer = open_study()
     watch(observer, clock, 89)
 
-    assert not observer._liveness.is_stale(0, 1)
+    assert not observer._liveness.is_stale(0, 1, 90.0)
     clock.now += 1
     observer.refresh()
-    assert observer._liveness.is_stale(0, 1)
+    assert observer._liveness.is_stale(0, 1, 90.0)
 
 
 def test_released_claim_is_free_at_once(open_study):
@@ -160,6 +160,21 @@ def test_released_claim_is_free_at_once(open_study):
     owner.beat(claim, 1, (), 5.0, store=owner.store, released=True)
     taken = observer.claim_next("observer", suggest)
 
+    assert (0, 2) == (taken.number, taken.term)
+    assert 0 == observer._records.trials[0].claim["deaths"]
+
+
+def test_claim_of_an_owner_that_was_told_to_end_is_free_when_it_must_have_ended(open_study, clock):
+    """Others wait for the owner's deadline and no longer, and such an end is no death."""
+    owner, observer = open_study(), open_study()
+    claim = owner.claim_next("owner", suggest)
+    owner.beat(claim, 1, (), 5.0, store=owner.store, leaving=True)
+    watch(observer, clock, 7)
+    other = observer.claim_next("observer", suggest)
+    watch(observer, clock, 1)
+    taken = observer.claim_next("observer", suggest)
+
+    assert 1 == other.number
     assert (0, 2) == (taken.number, taken.term)
     assert 0 == observer._records.trials[0].claim["deaths"]
 
@@ -285,17 +300,17 @@ def test_every_field_of_the_spec_counts(open_study):
 
 def test_liveness_needs_looks_in_between():
     """One look, however late it ends, tells nothing, and no pause between two looks more than its share."""
-    liveness = Liveness(90.0, 30.0)
+    liveness = Liveness(30.0)
     liveness.observe(0, 1, None, 0.0, 1000.0)
-    assert not liveness.is_stale(0, 1)
+    assert not liveness.is_stale(0, 1, 90.0)
     liveness.observe(0, 1, None, 1030.0, 5000.0)
     liveness.observe(0, 1, None, 1060.0, 1060.0)
-    assert not liveness.is_stale(0, 1)
+    assert not liveness.is_stale(0, 1, 90.0)
     assert 70.0 == liveness.silent_seconds(0, 1, 1070.0)
     liveness.observe(0, 1, None, 9000.0, 9000.0)
-    assert liveness.is_stale(0, 1)
+    assert liveness.is_stale(0, 1, 90.0)
     liveness.observe(0, 1, 1, 9001.0, 9001.0)
-    assert not liveness.is_stale(0, 1)
+    assert not liveness.is_stale(0, 1, 90.0)
 
 
 def test_processes_of_this_machine_are_known():

@@ -122,6 +122,28 @@ def test_pre_empted_trial_is_not_given_up(place, log, tmp_path):
     assert ("completed", 5) == (results(place)[0].status, results(place)[0].attempts)
 
 
+def test_worker_that_is_killed_right_after_sigterm_said_that_it_leaves(place, log, tmp_path):
+    """Argo kills a step half a second after SIGTERM: the next worker waits for the owner's deadline only, and nobody died."""
+    options = {
+        "settings": {"trials": 1, "epochs": 2},
+        "knows_processes": False,
+        "timing": {"ttl_seconds": 600.0, "beat_seconds": 5.0, "term_seconds": 2.0},
+    }
+    for number in range(4):
+        stuck = {0: f"wait:{tmp_path / f'never{number}'}"}
+        worker = start_worker(place.uri, log, faults=stuck, **options)
+        wait_for(lambda number=number: len(lines(log / "fits")) > number)
+        os.kill(worker.pid, signal.SIGTERM)
+        time.sleep(0.5)
+        worker.kill()
+        assert finish(worker) in (-signal.SIGKILL, 143)
+    start = time.monotonic()
+    assert 0 == run_worker(place.uri, log, **options)
+
+    assert time.monotonic() - start < 60
+    assert ("completed", 5) == (results(place)[0].status, results(place)[0].attempts)
+
+
 def test_busy_worker_is_gone_in_time(place, log, tmp_path):
     """SIGTERM in the middle of an endless epoch: the process leaves at its deadline all the same."""
     worker = start_worker(place.uri, log, faults={0: f"wait:{tmp_path / 'never'}"}, timing={"term_seconds": 0.3})
