@@ -48,15 +48,17 @@ class Workflow:
         started_at: Seconds since 1970; None before it began.
         finished_at: Seconds since 1970; None before it ended.
         is_packed: Whether its states are more than the pipelines API can read.
+        is_cancelled: Whether somebody cancelled it: in Kubeflow, which leaves it no time, or in Argo.
     """
 
     def __init__(self, resource: dict[str, Any]) -> None:
-        status = resource.get("status") or {}
+        status, spec = resource.get("status") or {}, resource.get("spec") or {}
         packed = status.get("compressedNodes", "")
         self.name: str = resource["metadata"]["name"]
         self.phase: str = (status.get("phase") or "pending").lower()
         self.started_at, self.finished_at = _seconds(status.get("startedAt")), _seconds(status.get("finishedAt"))
         self.is_packed = bool(packed)
+        self.is_cancelled = spec.get("activeDeadlineSeconds") == 0 or bool(spec.get("shutdown"))
         nodes = json.loads(gzip.decompress(base64.b64decode(packed))) if packed else status.get("nodes")
         self._nodes: dict[str, dict[str, Any]] = nodes or {}
 

@@ -53,7 +53,7 @@ def submit_command(
     from pipelines.kubeflow.artifacts import read_json
     from pipelines.kubeflow.package import make_package
     from pipelines.kubeflow.publish import check_size, publish, require_cluster
-    from pipelines.kubeflow.runs import StepStates, StepTable, failed_in, require_success, watch
+    from pipelines.kubeflow.runs import StepStates, StepTable, failed_in, require_success, tell_cancelled, watch
     from pipelines.kubeflow.states import state_of
     from pipelines.kubeflow.workflow import WorkflowReader
     from pipelines.profile import load_profile
@@ -97,6 +97,7 @@ def submit_command(
             with StepTable(package.steps, console) as table:
                 states = StepStates(reader, package.steps, table.say)
                 run = watch(api, run.run_id, table, states, timeout_minutes * 60)
+            tell_cancelled(run, reader)
             if run.state == "SUCCEEDED":
                 inside = bool(profile.environment.get("AWS_ENDPOINT_URL"))
                 summary = read_summary(

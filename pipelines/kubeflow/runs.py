@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -216,6 +217,17 @@ def watch(connection: Connection, run_id: str, table: StepTable, states: StepSta
                 " same command finds it again"
             )
         time.sleep(POLL_SECONDS)
+
+
+def tell_cancelled(run: Any, reader: WorkflowReader) -> None:
+    """Give a finished run the state CANCELED where only its workflow still tells that somebody cancelled it.
+
+    The server can lose CANCELING from the history of a run that is cancelled in its first seconds.
+    """
+    if run.state == "FAILED" and not is_cancelled(run):
+        with suppress(UnreadableError):
+            if reader.read(run.run_id).is_cancelled:
+                run.state = "CANCELED"
 
 
 def failed_in(reader: WorkflowReader, run: Any, steps: Sequence[str]) -> list[str]:

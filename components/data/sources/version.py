@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from components.buckets import BUCKET_STORES
 from components.data.sources.objects import find_files
 from components.dataset_name import FASHION_MNIST, local_path
-from components.errors import FashionTuningError
+from components.errors import FashionTuningError, ParameterError
 
 log = logging.getLogger(__name__)
 
 MAX_OBJECTS, OBJECTS_SECONDS = 1_000, 20.0
-"""More objects than ingest takes, and a store that does not answer in time, have no version."""
+"""No more objects than ingest takes; a store that does not answer in time has no version."""
 
 MAX_READ = 1 << 30
 SMALLEST_READ = 10_000
@@ -31,6 +31,9 @@ def source_version(name: str, source: str) -> str:
         name: The name that `parse_dataset` returned.
         source: The part after `=`, as `parse_dataset` returned it. Files are judged by their places and contents, those of a source above
             `MAX_READ` by their places, sizes and modification times; objects by generation or ETag.
+
+    Raises:
+        ParameterError: A bucket can be read and has no such object, or too many.
     """
     if not source:
         return "published" if name == FASHION_MNIST else UNKNOWN
@@ -77,6 +80,8 @@ def _of_url(url: str) -> str:
 def _of_objects(uri: str) -> str:
     try:
         files = find_files(uri, most=MAX_OBJECTS, deadline_seconds=OBJECTS_SECONDS)
+    except ParameterError:
+        raise  # ingest would say the same, later
     except FashionTuningError as error:
         log.info("version of %s is unknown: %s", uri, error)
         return UNKNOWN

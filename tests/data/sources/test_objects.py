@@ -202,7 +202,8 @@ def test_version_of_objects(request, scheme):
     assert one
     assert one == source_version("fashion-products", f"{uri}/a.zip")
     assert one != all_of_them != source_version("fashion-products", uri)
-    assert "" == source_version("fashion-products", f"{scheme}://bucket/absent")
+    with pytest.raises(ParameterError, match=f"source {scheme}://bucket/absent must exist"):
+        source_version("fashion-products", f"{scheme}://bucket/absent")
 
 
 def test_lasting_failures(gcs, tmp_path):

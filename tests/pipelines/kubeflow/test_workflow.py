@@ -187,6 +187,23 @@ def test_submit_names_a_failed_driver(kubeflow: FakeKfpApi, kubernetes, cluster:
     assert f"got failed in for-loop-1-driver ({DRIVER})" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "spec", [{"activeDeadlineSeconds": 0}, {"shutdown": "Terminate"}, {"activeDeadlineSeconds": 600}]
+)
+def test_a_run_that_was_cancelled_in_its_first_seconds(
+    kubeflow: FakeKfpApi, kubernetes, cluster: str, capsys, spec
+) -> None:
+    """The server's history has no CANCELING, as seen on a real one: the workflow tells, and an ordinary failure stays one."""
+    serve(kubernetes, workflow(*FAILED_DRIVER) | {"spec": spec})
+    kubeflow.script = [("PENDING", {}), ("RUNNING", {}), ("FAILED", {})]
+    cancelled = spec != {"activeDeadlineSeconds": 600}
+
+    assert (143 if cancelled else 65) == run(["submit", "--cluster", cluster, "--wait", "--json"])
+    said = capsys.readouterr()
+    assert ("CANCELED" if cancelled else "FAILED") == json.loads(said.out)["state"]
+    assert ("got cancelled" if cancelled else "got failed") in said.err.splitlines()[-1]
+
+
 def test_submit_without_kubernetes_names_the_driver(kubeflow: FakeKfpApi, cluster: str, capsys) -> None:
     """Where only the API can be asked, its name is all there is."""
     kubeflow.script = [("FAILED", {"plan": "SUCCEEDED", "each-dataset": "FAILED", "for-loop-1-driver": "FAILED"})]
