@@ -12,6 +12,8 @@ from components.stores import Store
 log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 30.0
+AGAIN_SECONDS = 5.0
+"""Pause after a heartbeat that failed, so that a store that is back is found soon."""
 
 
 class Heartbeat:
@@ -99,7 +101,10 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stop:
-            self._wake.wait(max(0.0, self._last + self._study.timing.beat_seconds - self._clock()))
+            period = self._study.timing.beat_seconds
+            if self._failed is not None:
+                period = min(period, AGAIN_SECONDS)
+            self._wake.wait(max(0.0, self._last + period - self._clock()))
             self._wake.clear()
             claim, leaving, now = self._claim, self._leaving, self._clock()
             if claim is None:
@@ -121,7 +126,7 @@ class Heartbeat:
                 self._error = error
                 return
             self._beaten, self._last = (claim, leaving), self._clock()
-            self._cost = self._last - now
+            self._cost = self._last - now if self._failed is None else 0.0
 
     def _beat(self, claim: Claim, *, released: bool = False, store: Store | None = None) -> None:
         self._count += 1
