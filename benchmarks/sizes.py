@@ -175,7 +175,12 @@ def main() -> None:
         most = int(options.memory_gib * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     if options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            options.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(
+                f"--folder must be a directory or one that can be made; got {options.folder}: {error.strerror}"
+            )
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         if options.what == "report":
             found = reported(options.number, options.classes, Path(scratch))
