@@ -164,7 +164,7 @@ def _announce(cron: Cron, zone: ZoneInfo) -> None:
         f"times are in {zone.key}; the cluster's own zone is the schedule controller's CRON_SCHEDULE_TIMEZONE, UTC unless set"
     )
     if len(times) > 1 and times[1] - times[0] < OFTEN:
-        _say(f"warning: that is every {times[1] - times[0]}, more often than a run can end")
+        _say(f"warning: that is every {(times[1] - times[0]).total_seconds():g} s, more often than a run can end")
 
 
 def _say(text: str) -> None:

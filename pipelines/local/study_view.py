@@ -28,7 +28,7 @@ def head(ledger: Ledger) -> list[str]:
     lines = [
         f"study {ledger.name}: {spec.get('approach')} on {spec.get('dataset')}, {describe(spec)},"
         f" {'with' if spec.get('pruning') else 'without'} pruning",
-        f"{len(ledger.trials)} of {spec.get('trials')} trials ({', '.join(states) or 'none yet'}),"
+        f"{sum(t.is_finished for t in ledger.trials)} of {spec.get('trials')} trials done ({', '.join(states) or 'none yet'}),"
         f" {ledger.device_seconds:.1f} of {60 * float(spec.get('minutes', 0)):.0f} device-seconds",
     ]
     if ledger.reused:

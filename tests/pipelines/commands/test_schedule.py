@@ -266,7 +266,7 @@ def test_wrong_arguments_are_refused(
 def test_firing_all_the_time_gets_a_warning(kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture) -> None:
     """A schedule that fires more often than a run can end is allowed, and said."""
     assert 0 == schedule(cluster, "--cron", "0 */10 * * * *", "--dry-run")
-    assert "warning: that is every 0:10:00" in capsys.readouterr().err
+    assert "warning: that is every 600 s" in capsys.readouterr().err
     assert {} == kubeflow.recurring_runs
 
 

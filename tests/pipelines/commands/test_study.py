@@ -59,7 +59,7 @@ def test_show_a_local_study_by_path_or_name(tmp_path):
         "study week-shoes-mlp: mlp on shoes, bayesian (Keras Tuner's BayesianOptimizationOracle as published), with"
         in text
     )
-    assert "4 of 4 trials (1 completed, 1 pruned, 1 diverged, 1 running), 4.5 of 120 device-seconds" in text
+    assert "3 of 4 trials done (1 completed, 1 pruned, 1 diverged, 1 running), 4.5 of 120 device-seconds" in text
     assert "best: 0.9000, trial 1, after 3.0 device-seconds" in text
     assert 4 == text.count("rate=0.00")
     assert text == show("week-shoes-mlp", "--study-root", str(tmp_path))

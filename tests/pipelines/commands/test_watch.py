@@ -120,7 +120,7 @@ def test_watch_once(scheme, tmp_path, monkeypatch, capsys):
             assert 0 == run(["study", "watch", f"{scheme}://bucket/root/week-shoes-mlp", "--once"])
     said = capsys.readouterr().out
 
-    assert "4 of 4 trials (1 completed, 1 pruned, 1 diverged, 1 running), 4.5 of 120 device-seconds" in said
+    assert "3 of 4 trials done (1 completed, 1 pruned, 1 diverged, 1 running), 4.5 of 120 device-seconds" in said
     assert "trial 1: pruned after 2 epochs, 0.9000 (best 0.9000, trial 1)" in said
     assert "trial 3: worker-0 works on it, rate=0.004" in said
     assert "\x1b" not in said
@@ -157,7 +157,7 @@ def test_watch_ends_with_the_study(tmp_path, capsys):
 
     said = capsys.readouterr().out
     assert (0, 1) == (code, said.count("trial 0: completed after 1 epoch, 0.5000"))
-    assert "4 of 4 trials (4 completed), 4.0 of 120 device-seconds" in said
+    assert "4 of 4 trials done (4 completed), 4.0 of 120 device-seconds" in said
     assert 0 == run(["study", "watch", f"{tmp_path}/week-shoes-mlp", "--once"])
     assert 1 == capsys.readouterr().out.count("4 of 4 trials")
 
