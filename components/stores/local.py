@@ -135,9 +135,10 @@ class LocalStore:
             for name in names:
                 path = Path(directory, name)
                 try:
-                    if name.startswith(TEMPORARY) and time.time() - path.stat().st_mtime >= min_age_seconds:
-                        path.unlink()
-                        self._remove_empty_parents(path)
+                    with self._failing("delete", path):
+                        if name.startswith(TEMPORARY) and time.time() - path.stat().st_mtime >= min_age_seconds:
+                            path.unlink()
+                            self._remove_empty_parents(path)
                 except FileNotFoundError:
                     continue
 

@@ -301,6 +301,19 @@ class TestLocal:
         assert not left.exists()
         assert b"1" == store.read("d/a")
 
+    def test_temporary_files_of_others_are_named(self, store, tmp_path, monkeypatch):
+        """What this user may not remove is an error like any other of a store."""
+        store.create("d/a", b"1")
+        (tmp_path / "store" / "d" / f"{TEMPORARY}left").write_bytes(b"half")
+
+        def refused(_path):
+            raise PermissionError(13, os.strerror(13))
+
+        monkeypatch.setattr(Path, "unlink", refused)
+
+        with pytest.raises(PermissionDeniedError, match="must allow this user to delete"):
+            store.sweep(0)
+
     def test_full_disk_is_a_storage_error(self, store, monkeypatch):
         """A write that runs out of space leaves nothing and says so."""
         store.create("a", b"")

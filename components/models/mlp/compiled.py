@@ -84,7 +84,7 @@ class CompiledLoop:
         model: What `build` returned.
         hyperparameters: A complete set without the learning rate, `batch_size` included.
         half: Whether training multiplies in bfloat16; weights, sums and validation stay float32.
-        fused: Whether a weight is updated by one kernel: faster on a GPU, and rounded otherwise than by Keras.
+        fused: Whether weights are updated by fused kernels: faster on a GPU, and rounded otherwise than by Keras.
     """
 
     def __init__(self, model: keras.Model, hyperparameters: dict[str, Value], *, half: bool, fused: bool) -> None:
@@ -112,6 +112,8 @@ class CompiledLoop:
             variable.assign(keras.initializers.get(initial)(variable.shape))
         for variable, values in zip(self._optimizer.variables, self._fresh_slots, strict=True):
             variable.assign(values)
+        if self._fused is not None:
+            self._fused.reset()
 
     def train(self, examples: Examples, indices: np.ndarray, rates: np.ndarray, seed: tuple[int, int]) -> float:
         """Run an epoch; return its mean loss.

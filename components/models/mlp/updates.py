@@ -1,4 +1,4 @@
-"""The update of a weight as one kernel: on a GPU a step of the MLP costs what launching its kernels costs.
+"""The update of a weight as one kernel or two: on a GPU a step of the MLP costs what launching its kernels costs.
 
 Keras's optimizers launch about ten for each weight.
 """
@@ -22,6 +22,11 @@ class FusedUpdates:
         # Kernels write a momentum where the optimizer has none.
         needed = isinstance(optimizer, keras.optimizers.RMSprop | keras.optimizers.Nadam)
         self._ignored = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in variables if needed]
+
+    def reset(self) -> None:
+        """Start a training: a training that diverged leaves values that are no numbers even where they count nothing."""
+        for variable in self._ignored:
+            variable.assign(tf.zeros_like(variable))
 
     def apply(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
         """Take a step.

@@ -195,11 +195,11 @@ class _Training:
         torch.manual_seed(seed)
         self._attributes = trainer._attributes if hyperparameters["learn_attributes"] else None
         self._model = trainer.build(hyperparameters, self._attributes.num_outputs if self._attributes else 0)
-        # On a GPU the rate is a tensor there, which a captured step reads anew each time.
-        self._rate = torch.zeros((), device=self._device)
-        self._optimizer = _optimizer(self._model, hyperparameters, trainer._dtype, self._device)
         # float16's scaler waits for the host in every step.
         self._captures = self._device.type == "cuda" and trainer._dtype is not torch.float16
+        # A captured step reads the rate anew each time: it is a tensor on the device.
+        self._rate = torch.zeros((), device=self._device) if self._captures else None
+        self._optimizer = _optimizer(self._model, hyperparameters, trainer._dtype, self._device)
         self._captured: CapturedStep | None = None
         self._captured_at: tuple[int, int] | None = None
         labels = trainer._numpy_labels[trainer._train]
@@ -247,15 +247,15 @@ class _Training:
         return float(np.average(seen, weights=loss_factors[batches]))
 
     def _rates(self, epoch: int, num_steps: int) -> Sequence[float] | Sequence[torch.Tensor]:
-        """Return the learning rate of each step of an epoch; on a GPU all of them travel there at once."""
+        """Return the learning rate of each step of an epoch; where steps are captured all of them travel at once."""
         # Epochs differ in steps where data is pruned: what counts is which part of the training is over.
         first, last = (epoch - 1) * num_steps, self._epochs * num_steps
         rates = [self._peak_rate * learning_rate_factor(first + n, last, WARMUP_FRACTION) for n in range(num_steps)]
-        return torch.tensor(rates, device=self._device).unbind() if self._device.type == "cuda" else rates
+        return rates if self._rate is None else torch.tensor(rates, device=self._device).unbind()
 
     def _set_rate(self, rate: float | torch.Tensor) -> None:
-        if isinstance(rate, torch.Tensor):
-            rate = self._rate.copy_(rate)
+        if self._rate is not None:
+            rate = self._rate.copy_(torch.as_tensor(rate))
         for group in self._optimizer.param_groups:
             group["lr"] = rate
 
@@ -395,12 +395,14 @@ def _optimizer(
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     on_gpu = device.type == "cuda"
+    # A tensor as rate, which only a captured step has, needs it; elsewhere it doubles the launches.
+    capturable = on_gpu and dtype is not torch.float16
     rate, momentum = float(hyperparameters["learning_rate"]), float(hyperparameters["momentum"])
     match hyperparameters["optimizer"]:
         case "Adam":
-            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused, capturable=on_gpu)
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused, capturable=capturable)
         case "RMSprop":
-            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=on_gpu, capturable=on_gpu)
+            return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, foreach=on_gpu, capturable=capturable)
         case name:
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=name == "NAG", fused=fused)
 

@@ -86,7 +86,10 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Delete every checkpoint of every writer, manifests first, and what a killed writer left half-written."""
+        """Delete every checkpoint of every writer, manifests first, and what a killed writer left half-written.
+
+        A writer that still lives loses what it is writing.
+        """
         for key in sorted(self._store.list(), key=lambda key: not key.endswith("manifest.json")):
             self._store.delete(key)
         self._store.sweep(0.0)

@@ -169,7 +169,7 @@ class Study:
             spent += record.device_seconds
             if record.result is None and record.term and not record.is_released:
                 silent = self._liveness.silent_seconds(record.number, record.term, now)
-                spent += min(silent, self.timing.ttl_seconds)
+                spent += min(silent, self._patience(record))
         return spent >= 60 * self.spec["minutes"]
 
     def silent_seconds(self, trial: Trial) -> float:
@@ -218,13 +218,16 @@ class Study:
             self.refresh()
         return None
 
+    def _patience(self, record: TrialRecord) -> float:
+        """Return how long a claim's heartbeat may stay the same before its owner counts as gone, in seconds."""
+        return self.timing.term_seconds if record.is_leaving else self.timing.ttl_seconds
+
     def _claim_known(self, record: TrialRecord, worker: str) -> Claim | None:
         """Claim a trial that was never claimed or whose owner is gone; None while it lives."""
         if record.term == 0:
             return None if self.is_used_up() else self._claim(record, worker)
         gone = record.is_released or (record.number, record.term) in self._gone
-        patience = self.timing.term_seconds if record.is_leaving else self.timing.ttl_seconds
-        if not gone and not self._liveness.is_stale(record.number, record.term, patience):
+        if not gone and not self._liveness.is_stale(record.number, record.term, self._patience(record)):
             return None
         failpoint("stale")
         if record.deaths >= MAX_ATTEMPTS:

@@ -110,7 +110,7 @@ class Heartbeat:
             if claim is None:
                 self._last = now
                 continue
-            pause = min(self._cost / STORE_SHARE, self._study.timing.beat_seconds)
+            pause = period if self._failed is not None else min(self._cost / STORE_SHARE, period)
             if (claim, leaving) == self._beaten and now - self._last < pause:
                 continue
             try:
@@ -126,7 +126,7 @@ class Heartbeat:
                 self._error = error
                 return
             self._beaten, self._last = (claim, leaving), self._clock()
-            self._cost = self._last - now if self._failed is None else 0.0
+            self._cost = self._last - now
 
     def _beat(self, claim: Claim, *, released: bool = False, store: Store | None = None) -> None:
         self._count += 1

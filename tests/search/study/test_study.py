@@ -179,6 +179,16 @@ def test_claim_of_an_owner_that_was_told_to_end_is_free_when_it_must_have_ended(
     assert 0 == observer._records.trials[0].claim["deaths"]
 
 
+def test_time_of_an_owner_that_was_told_to_end_counts_until_it_must_have_ended(open_study, clock):
+    """The device-minutes do not shrink by 90 s for a worker that is gone after 8."""
+    owner, observer = open_study(dataclasses.replace(SPEC, minutes=1)), open_study(dataclasses.replace(SPEC, minutes=1))
+    claim = owner.claim_next("owner", suggest)
+    owner.beat(claim, 1, (), 5.0, store=owner.store, leaving=True)
+    watch(observer, clock, 80)
+
+    assert not observer.is_used_up()
+
+
 def test_owner_that_finished_and_left_is_not_taken_for_dead(open_study, monkeypatch):
     """A process that posted its result and ended between two looks leaves nothing to take over."""
     monkeypatch.setattr("components.search.study.study.process_identity", lambda: {"pid": 1})
