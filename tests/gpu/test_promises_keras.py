@@ -3,6 +3,7 @@ import tensorflow as tf
 
 from components.models.mlp import compiled
 from components.models.mlp import training as mlp
+from components.models.mlp.updates import FusedUpdates
 from tests.gpu import promises
 from tests.models.examples import make_train_data
 
@@ -33,7 +34,7 @@ def test_weights_images_and_optimizer_are_on_the_device(on_gpu):
         "labels": examples._labels,
         **{f"weights {n}": v.value for n, v in enumerate(loop._network.trainable_variables)},
         **{f"optimizer {n}": v.value for n, v in enumerate(loop._optimizer.variables) if v.shape},
-        **{f"mean {n}": v.read_value() for n, v in enumerate(loop._means)},
+        **{f"sum {n}": v.read_value() for n, v in enumerate(loop._sums)},
     }
 
     kind = "GPU:0" if on_gpu else "CPU:0"
@@ -41,7 +42,7 @@ def test_weights_images_and_optimizer_are_on_the_device(on_gpu):
     assert (tf.float16 if on_gpu else tf.uint8) == examples.dtype
     assert result.peak_memory_bytes > examples._images.shape.num_elements() * 2
     assert on_gpu == (trainer.device_name != "cpu")
-    assert on_gpu == (loop._fused is not None)
+    assert on_gpu == isinstance(loop._updates, FusedUpdates)
     if on_gpu:
         assert compiled.free_gpu_bytes() > 0
 

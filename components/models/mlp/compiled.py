@@ -1,6 +1,7 @@
 """What trains the MLP: examples that lie on the device, and a compiled loop over an epoch of them."""
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from components.data.contract import TrainData
 from components.models.contract import State
 from components.models.hardware import fits_on_gpu
 from components.models.mlp.network import augment
-from components.models.mlp.updates import FusedUpdates
+from components.models.mlp.updates import FusedUpdates, KerasUpdates, Updates
 from components.models.sampling import channel_statistics
 from components.models.schedule import AVERAGE_EVERY
 from components.models.space import Value
@@ -92,14 +93,18 @@ class CompiledLoop:
         self._half = half
         self.batch_size = int(hyperparameters["batch_size"])
         self._model = model
-        self._network, self._normalise = model.get_layer("network"), model.get_layer("normalise")
+        self._network, normalise = model.get_layer("network"), model.get_layer("normalise")
+        # What the layer computes anew with every batch. By a constant TensorFlow would multiply, rounded otherwise.
+        self._mean, self._deviation = normalise.mean, tf.maximum(tf.sqrt(normalise.variance), keras.config.epsilon())
         self._optimizer = _optimizer(str(hyperparameters["optimizer"]))
         self._optimizer.build(self._network.trainable_variables)
-        self._fused = FusedUpdates(self._optimizer, self._network.trainable_variables) if fused else None
+        kind = FusedUpdates if fused else KerasUpdates
+        self._updates: Updates = kind(self._optimizer, self._network.trainable_variables)
         # Not all zeros: Nadam starts a product at one.
         self._fresh_slots = [variable.numpy() for variable in self._optimizer.variables]
-        self._means = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
-        self._num_averaged = tf.Variable(0.0, trainable=False)
+        # Of the weights after every `AVERAGE_EVERY`-th step of an epoch.
+        self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
+        self._num_averaged = 0
         self._train_steps = tf.function(self._train_steps, reduce_retracing=True)  # type: ignore[method-assign]
         self._count_correct = tf.function(self._count_correct, reduce_retracing=True)  # type: ignore[method-assign]
 
@@ -112,8 +117,7 @@ class CompiledLoop:
             variable.assign(keras.initializers.get(initial)(variable.shape))
         for variable, values in zip(self._optimizer.variables, self._fresh_slots, strict=True):
             variable.assign(values)
-        if self._fused is not None:
-            self._fused.reset()
+        self._updates.reset()
 
     def train(self, examples: Examples, indices: np.ndarray, rates: np.ndarray, seed: tuple[int, int]) -> float:
         """Run an epoch; return its mean loss.
@@ -124,14 +128,16 @@ class CompiledLoop:
             rates: (steps,) float32 learning rates.
             seed: Seed of augmentation and dropout.
         """
-        total, done = 0.0, 0
-        for variable in (self._num_averaged, *self._means):
+        total, done, rows = 0.0, 0, self._updates.rows(rates)
+        self._num_averaged = 0
+        for variable in self._sums:
             variable.assign(tf.zeros_like(variable))
         for images, labels, positions in examples.chunks(indices):
-            steps = rates[done : done + len(positions)]
-            random = np.array([seed[0], seed[1] * 1_000_003 + done], np.int32)
-            total += float(self._train_steps(images, labels, positions, tf.constant(steps), tf.constant(random)))
-            done += len(steps)
+            part = tf.constant(rows[done : done + len(positions)])
+            random = tf.constant(np.array([seed[0], seed[1] * 1_000_003 + done], np.int32))
+            total += float(self._train_steps(images, labels, positions, part, random))
+            done += len(positions)
+            self._num_averaged += math.ceil(len(positions) / AVERAGE_EVERY)
         return total / len(rates)
 
     @contextlib.contextmanager
@@ -139,8 +145,8 @@ class CompiledLoop:
         """Give the network the mean of its weights over the last epoch, for as long as the context lasts."""
         variables = self._network.trainable_variables
         current = [tf.identity(variable) for variable in variables]
-        for variable, mean in zip(variables, self._means, strict=True):
-            variable.assign(mean)
+        for variable, total in zip(variables, self._sums, strict=True):
+            variable.assign(total / self._num_averaged)
         yield
         for variable, values in zip(variables, current, strict=True):
             variable.assign(values)
@@ -170,34 +176,35 @@ class CompiledLoop:
             variable.assign(state[f"optimizer/{number}"])
 
     def _train_steps(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rates: tf.Tensor, seed: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rows: tf.Tensor, seed: tf.Tensor
     ) -> tf.Tensor:
-        smoothing = float(self.hyperparameters["label_smoothing"])
-        num_classes = self._network.output_shape[-1]
         variables = self._network.trainable_variables
         total = tf.zeros(())
         num_steps = tf.shape(positions)[0]
         for step in tf.range(num_steps):
             random = seed + tf.stack([0, step * 8])
             batch = tf.gather(images, positions[step])
-            batch = self._normalise(augment(batch, str(self.hyperparameters["augmentation"]), random))
-            targets = tf.one_hot(tf.gather(labels, positions[step]), num_classes)
-            targets = targets * (1 - smoothing) + smoothing / num_classes
+            batch = augment(batch, str(self.hyperparameters["augmentation"]), random)
+            batch = (tf.cast(batch, tf.float32) - self._mean) / self._deviation
+            targets = tf.gather(labels, positions[step])
             with tf.GradientTape() as tape:
                 logits = self._logits(batch, random)
-                loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
-            self._optimizer.learning_rate.assign(rates[step])
-            gradients = tape.gradient(loss, variables)
-            if self._fused is None:
-                self._optimizer.apply(gradients, variables)
-            else:
-                self._fused.apply(gradients, rates[step])
+                loss = tf.reduce_mean(self._losses(targets, logits))
+            self._updates.apply(tape.gradient(loss, variables), [rows[step, n] for n in range(rows.shape[1])])
             total += loss
             if (num_steps - step) % AVERAGE_EVERY == 1:
-                self._num_averaged.assign_add(1.0)
-                for variable, mean in zip(variables, self._means, strict=True):
-                    mean.assign_add((variable - mean) / self._num_averaged)
+                for variable, sums in zip(variables, self._sums, strict=True):
+                    sums.assign_add(variable)
         return total
+
+    def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Return each example's cross entropy."""
+        smoothing = float(self.hyperparameters["label_smoothing"])
+        if smoothing == 0:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        num_classes = logits.shape[-1]
+        targets = tf.one_hot(labels, num_classes) * (1 - smoothing) + smoothing / num_classes
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
     def _logits(self, batch: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
         """Return the network's logits with dropout behind the first two Dense layers."""

@@ -1,16 +1,67 @@
-"""The update of a weight as one kernel or two: on a GPU a step of the MLP costs what launching its kernels costs.
+"""How a step changes the weights: by Keras's own optimizer, or by one or two of TensorFlow's kernels for each weight.
 
-Keras's optimizers launch about ten for each weight.
+On a GPU a step of the MLP costs what launching its kernels costs, and Keras's optimizers launch about ten for each weight.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
+class Updates(Protocol):
+    """What the compiled loop asks of an optimizer."""
+
+    def reset(self) -> None:
+        """Start a training."""
+
+    def rows(self, rates: np.ndarray) -> np.ndarray:
+        """Return what each of the next steps needs to know, and count these steps as taken.
+
+        Args:
+            rates: (steps,) float32 learning rates.
+
+        Returns:
+            (steps, k) float32, a row for each step; k depends on the optimizer.
+        """
+
+    def apply(self, gradients: Sequence[tf.Tensor], row: Sequence[tf.Tensor]) -> None:
+        """Take a step.
+
+        Args:
+            gradients: One for each variable, of its shape, float32.
+            row: The k float32 scalars of this step.
+        """
+
+
+class KerasUpdates:
+    """Takes steps as Keras does.
+
+    Args:
+        optimizer: Any optimizer, built for the variables.
+        variables: What is trained.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
+        self._optimizer, self._variables = optimizer, variables
+
+    def reset(self) -> None:
+        """Nothing but the optimizer's own variables is kept."""
+
+    def rows(self, rates: np.ndarray) -> np.ndarray:
+        """Return the rates; the optimizer counts by itself."""
+        return rates[:, None]
+
+    def apply(self, gradients: Sequence[tf.Tensor], row: Sequence[tf.Tensor]) -> None:
+        """Take a step with the row's rate."""
+        self._optimizer.learning_rate.assign(row[0])
+        self._optimizer.apply(gradients, self._variables)
+
+
 class FusedUpdates:
-    """Takes a Keras optimizer's step by TensorFlow's fused kernels, with the optimizer's own variables.
+    """Takes the same steps by fused kernels, with the optimizer's own variables: what depends on the step alone is computed on the host.
 
     Args:
         optimizer: Adam, Nadam, RMSprop without momentum or SGD with Nesterov momentum, built for the variables.
@@ -24,56 +75,76 @@ class FusedUpdates:
         self._ignored = [tf.Variable(tf.zeros(v.shape), trainable=False) for v in variables if needed]
 
     def reset(self) -> None:
-        """Start a training: a training that diverged leaves values that are no numbers even where they count nothing."""
+        """A training that diverged leaves values that are no numbers even where they count nothing."""
         for variable in self._ignored:
             variable.assign(tf.zeros_like(variable))
 
-    def apply(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
-        """Take a step.
+    def rows(self, rates: np.ndarray) -> np.ndarray:
+        """Return the rates, corrected for the bias of Adam's and Nadam's means; Nadam's rows are described at `_nadam_rows`."""
+        own = self._optimizer
+        steps = float(own.iterations.numpy()) + np.arange(1, len(rates) + 1)
+        exact = rates.astype(np.float64)
+        match own:
+            case keras.optimizers.Adam():
+                rows = (exact * np.sqrt(1 - own.beta_2**steps) / (1 - own.beta_1**steps))[:, None]
+            case keras.optimizers.Nadam():
+                rows = self._nadam_rows(exact, steps)
+            case _:
+                rows = exact[:, None]
+        own.learning_rate.assign(rates[-1])
+        own.iterations.assign_add(len(rates))
+        return rows.astype(np.float32)
 
-        Args:
-            gradients: One for each variable, of its shape, float32.
-            rate: Learning rate, a float32 scalar.
-        """
+    def apply(self, gradients: Sequence[tf.Tensor], row: Sequence[tf.Tensor]) -> None:
+        """Take a step; see `Updates.apply`."""
         match self._optimizer:
             case keras.optimizers.Adam():
-                self._adam(gradients, rate)
+                self._adam(gradients, *row)
             case keras.optimizers.Nadam():
-                self._nadam(gradients, rate)
+                self._nadam(gradients, *row)
             case keras.optimizers.RMSprop():
-                self._rmsprop(gradients, rate)
+                self._rmsprop(gradients, *row)
             case keras.optimizers.SGD():
-                self._sgd(gradients, rate)
-        self._optimizer.iterations.assign_add(1)
+                self._sgd(gradients, *row)
 
     def _adam(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
-        own, step = self._optimizer, self._step()
-        powers = {"beta1_power": tf.pow(own.beta_1, step), "beta2_power": tf.pow(own.beta_2, step)}
-        scalars = powers | {"lr": rate, "beta1": own.beta_1, "beta2": own.beta_2, "epsilon": own.epsilon}
+        own = self._optimizer
+        # Powers of zero leave the rate as it is: it is corrected already.
+        scalars = {"beta1_power": 0.0, "beta2_power": 0.0, "lr": rate}
+        scalars |= {"beta1": own.beta_1, "beta2": own.beta_2, "epsilon": own.epsilon}
         for var, m, v, grad in self._each(gradients, own._momentums, own._velocities):
             tf.raw_ops.ResourceApplyAdam(var=var, m=m, v=v, grad=grad, **scalars)
 
-    def _nadam(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
-        """Move by the momentum, then by the gradient, both over the same root: two of Adam's steps.
+    def _nadam_rows(self, rates: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the rate of the momentum, the rate of the gradient, and epsilon.
 
         Source: Dozat 2016, Incorporating Nesterov Momentum into Adam, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
         """
-        own, step = self._optimizer, self._step()
-        now, following = (own.beta_1 * (1 - 0.5 * tf.pow(0.96, step + n)) for n in (0.0, 1.0))
-        product = own._u_product
-        product.assign(product.value * now)
-        # The root of the corrected velocity is the root of the velocity over `root`.
-        root = tf.sqrt(1 - tf.pow(own.beta_2, step))
-        shared = {"beta1_power": 0.0, "beta2_power": 0.0, "epsilon": own.epsilon * root}
-        by_momentum = shared | {"lr": rate * root * following / (1 - product.value * following)}
-        by_gradient = shared | {"lr": rate * root * (1 - now) / (1 - product.value)}
+        own = self._optimizer
+        now, following = (own.beta_1 * (1 - 0.5 * 0.96 ** (steps + n)) for n in (0, 1))
+        products = float(own._u_product.numpy()) * np.cumprod(now)
+        own._u_product.assign(products[-1])
+        # The root of the corrected velocity is the root of the velocity over `roots`.
+        roots = np.sqrt(1 - own.beta_2**steps)
+        by_momentum = rates * roots * following / (1 - products * following)
+        by_gradient = rates * roots * (1 - now) / (1 - products)
+        return np.stack([by_momentum, by_gradient, own.epsilon * roots], axis=1)
+
+    def _nadam(
+        self, gradients: Sequence[tf.Tensor], by_momentum: tf.Tensor, by_gradient: tf.Tensor, epsilon: tf.Tensor
+    ) -> None:
+        """Move by the momentum, then by the gradient, both over the same root: two of Adam's steps."""
+        own = self._optimizer
+        shared = {"beta1_power": 0.0, "beta2_power": 0.0, "epsilon": epsilon}
         each = self._each(gradients, own._momentums, own._velocities, self._ignored)
         for var, m, v, ignored, grad in each:
             tf.raw_ops.ResourceApplyAdam(
-                var=var, m=m, v=v, grad=grad, beta1=own.beta_1, beta2=own.beta_2, **by_momentum
+                var=var, m=m, v=v, grad=grad, lr=by_momentum, beta1=own.beta_1, beta2=own.beta_2, **shared
             )
             # The momentum becomes the gradient, the velocity stays what it is.
-            tf.raw_ops.ResourceApplyAdam(var=var, m=ignored, v=v, grad=grad, beta1=0.0, beta2=1.0, **by_gradient)
+            tf.raw_ops.ResourceApplyAdam(
+                var=var, m=ignored, v=v, grad=grad, lr=by_gradient, beta1=0.0, beta2=1.0, **shared
+            )
 
     def _rmsprop(self, gradients: Sequence[tf.Tensor], rate: tf.Tensor) -> None:
         own = self._optimizer
@@ -85,9 +156,6 @@ class FusedUpdates:
         scalars = {"lr": rate, "momentum": self._optimizer.momentum, "use_nesterov": True}
         for var, accum, grad in self._each(gradients, self._optimizer.momentums):
             tf.raw_ops.ResourceApplyKerasMomentum(var=var, accum=accum, grad=grad, **scalars)
-
-    def _step(self) -> tf.Tensor:
-        return tf.cast(self._optimizer.iterations.value, tf.float32) + 1
 
     def _each(
         self, gradients: Sequence[tf.Tensor], *slots: Sequence[keras.Variable | tf.Variable]

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import keras
 import numpy as np
 import pytest
@@ -6,50 +8,66 @@ import tensorflow as tf
 from components.models.contract import TrialDivergedError
 from components.models.mlp import compiled
 from components.models.mlp import training as mlp
-from components.models.mlp.updates import FusedUpdates
+from components.models.mlp.updates import FusedUpdates, KerasUpdates
 from tests.models.examples import make_train_data
 
 SHAPES = [(7, 5), (5,)]
 
 
-def trained(name: str, fused: bool) -> list[np.ndarray]:
-    """Return weights and the optimizer's variables after 30 steps with changing rates."""
+def trained(name: str, kind: type[FusedUpdates] | type[KerasUpdates]) -> list[np.ndarray]:
+    """Return weights and the optimizer's variables after two epochs of 15 steps with changing rates."""
     random = np.random.default_rng(0)
     variables = [keras.Variable(random.normal(size=shape).astype(np.float32)) for shape in SHAPES]
     optimizer = compiled._optimizer(name)
     optimizer.build(variables)
-    updates = FusedUpdates(optimizer, variables)
-
-    @tf.function
-    def step(gradients: list[tf.Tensor], rate: tf.Tensor) -> None:
-        optimizer.learning_rate.assign(rate)
-        if fused:
-            updates.apply(gradients, rate)
-        else:
-            optimizer.apply(gradients, variables)
-
-    for number in range(30):
-        gradients = [tf.constant(random.normal(size=shape).astype(np.float32)) for shape in SHAPES]
-        step(gradients, tf.constant(0.01 / (1 + number)))
+    updates = kind(optimizer, variables)
+    step = tf.function(updates.apply)
+    for epoch in range(2):
+        rates = 0.01 / np.arange(1 + 15 * epoch, 16 + 15 * epoch, dtype=np.float32)
+        for row in updates.rows(rates):
+            gradients = [tf.constant(random.normal(size=shape).astype(np.float32)) for shape in SHAPES]
+            step(gradients, [tf.constant(value) for value in row])
     return [v.numpy() for v in (*variables, *optimizer.variables)]
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
 def test_fused_updates_are_those_of_keras(name):
     """Weights and every variable of the optimizer agree, so that a checkpoint of one goes on with the other."""
-    expected, found = trained(name, fused=False), trained(name, fused=True)
+    expected, found = trained(name, KerasUpdates), trained(name, FusedUpdates)
 
     assert len(expected) == len(found)
     for theirs, ours in zip(expected, found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
-def test_a_training_after_one_that_diverged_is_what_it_was_before(name, monkeypatch):
-    """The loop is used again where only the learning rate differs, and nothing of the diverged training is left in it."""
+@pytest.fixture
+def on_gpus_updates(monkeypatch):
+    """The trainer updates weights as it does on a GPU."""
     monkeypatch.setattr(
         mlp, "CompiledLoop", lambda *given, half, fused: compiled.CompiledLoop(*given, half=half, fused=not fused)
     )
+
+
+@pytest.mark.usefixtures("on_gpus_updates")
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
+def test_a_step_launches_nothing_that_the_host_knows(name):
+    """On a GPU each operation costs its launch, even on a single number."""
+    trainer = mlp.Trainer(make_train_data(120, (12, 10, 1)))
+    given = {"units_1": 16, "activation_1": "relu", "units_2": 8, "activation_2": "relu", "optimizer": name}
+    trainer.fit(given | {"learning_rate": 0.002}, epochs=1, seed=0)
+    (traced,) = trainer._loop._train_steps._list_all_concrete_functions()
+    functions = traced.graph.as_graph_def().library.function
+    (step,) = (function for function in functions if "while_body" in function.signature.name)
+    kinds = Counter(node.op for node in step.node_def)
+
+    assert set() == {"Pow", "Sqrt", "OneHot", "AssignVariableOp", "AssignAddVariableOp"} & set(kinds)
+    assert (12 if name == "Nadam" else 6) == sum(kinds[kind] for kind in kinds if kind.startswith("ResourceApply"))
+
+
+@pytest.mark.usefixtures("on_gpus_updates")
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
+def test_a_training_after_one_that_diverged_is_what_it_was_before(name):
+    """The loop is used again where only the learning rate differs, and nothing of the diverged training is left in it."""
     trainer = mlp.Trainer(make_train_data(120, (12, 10, 1)))
     given = {"units_1": 16, "activation_1": "relu", "units_2": 8, "activation_2": "relu", "optimizer": name}
     before = trainer.fit(given | {"learning_rate": 0.002}, epochs=2, seed=0)
