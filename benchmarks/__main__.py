@@ -15,12 +15,15 @@ from benchmarks.harness import Row, describe_machine, table
 GROUPS = ("data", "mlp", "resnet18", "workers", "suggestions", "commands", "pipeline", "sizes")
 """Modules of this package with a function `measure(options) -> list[Row]`."""
 
+ON_DEMAND = ("study",)
+"""Such modules that take too long on a CPU to be measured unless they are named."""
+
 
 def main() -> None:
     """Measure the groups one after another, print the table, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks.json"), help="file for the figures")
-    parser.add_argument("--only", choices=GROUPS, action="append", help="a group; may be repeated")
+    parser.add_argument("--only", choices=GROUPS + ON_DEMAND, action="append", help="a group; may be repeated")
     parser.add_argument("--repeats", type=int, default=5, help="measurements per figure, of which the median counts")
     parser.add_argument(
         "--fashion-mnist", default="", metavar="DIR", help="published files: adds time to 0.88 accuracy"

@@ -3,19 +3,17 @@
 import functools
 import tempfile
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.data import ingested
 from benchmarks.harness import Options, Row, interleaved, row, seconds
 from benchmarks.inference import latency
 from components.data.contract import TRAIN, VALIDATION, DatasetInfo, TrainData
-from components.data.ingest import ingest
 from components.models.mlp import training as mlp
 from components.models.space import Value
-from components.parameters import DataSettings
 
 HYPERPARAMETERS: dict[str, Value] = {
     "units_1": 512,
@@ -142,19 +140,8 @@ def _random_data(num: int) -> TrainData:
 
 
 def _read(directory: str) -> TrainData:
-    settings = DataSettings(validation_fraction=0.1, test_fraction=0.15, min_class_count=1, limit=0, seed=0)
     with tempfile.TemporaryDirectory() as scratch:
-        train, test, report = (Path(scratch) / kind for kind in ("train", "test", "report"))
-        cache = f"{scratch}/cache"
-        ingest(
-            f"fashion-mnist={directory}",
-            settings=settings,
-            cache=cache,
-            train_dir=train,
-            test_dir=test,
-            report_dir=report,
-        )
-        return TrainData.load(train)
+        return TrainData.load(ingested(f"fashion-mnist={directory}", scratch) / "train")
 
 
 def _train_data(images: np.ndarray, labels: np.ndarray, num_validation: int) -> TrainData:
