@@ -13,6 +13,7 @@
 Source: sysexits.h, https://man.openbsd.org/sysexits
 """
 
+import errno
 import logging
 import os
 import signal
@@ -26,6 +27,18 @@ from components.text import printable
 log = logging.getLogger(__name__)
 
 _DEFECT = "This is a defect; run with --debug and report the traceback"
+_REMEDIES = {
+    errno.EACCES: "Change its owner or mode",
+    errno.EPERM: "Change its owner or mode",
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.ENOTDIR: "Name a directory, not a file",
+    errno.EEXIST: "Name a directory, not a file",
+    errno.EISDIR: "Name a file, not a directory",
+    errno.ENOENT: "Check the path",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Remove the link that leads to itself",
+}
 
 
 class FashionTuningError(Exception):
@@ -89,6 +102,37 @@ class TerminatedError(FashionTuningError):
     exit_code = 128 + signal.SIGTERM
 
 
+def file_error(error: OSError, rule: str = "must be usable", place: object = "") -> FashionTuningError:
+    """Return the operating system's error about a file as one of ours, with a remedy: 77 where a permission is missing, else 74.
+
+    Args:
+        error: What the operating system raised.
+        rule: What must hold of the file.
+        place: The file; empty for the one that the error names.
+    """
+    kind = PermissionDeniedError if isinstance(error, PermissionError) else StorageError
+    remedy = _REMEDIES.get(error.errno or 0, "Check the disk")
+    place = place or error.filename or "what is read or written"
+    return kind(f"{place} {rule}; got {error.strerror or error}. {remedy}")
+
+
+@contextmanager
+def using(place: object) -> Iterator[None]:
+    """Turn the operating system's errors about files into `file_error`.
+
+    Args:
+        place: The file or folder in use, for errors that name none, such as a full disk.
+
+    Raises:
+        PermissionDeniedError: A permission is missing.
+        StorageError: Anything else is in the way.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise file_error(error, place=error.filename or place) from error
+
+
 def exit_code_of(error: BaseException) -> int:
     """Return the sysexits code for any exception: our own, the operating system's, or 70."""
     if isinstance(error, FashionTuningError):
@@ -104,6 +148,8 @@ def exit_code_of(error: BaseException) -> int:
 
 def one_line(error: BaseException) -> str:
     """Return the error as one line of text without control characters."""
+    if isinstance(error, OSError) and error.strerror and (error.filename or error.errno in _REMEDIES):
+        error = file_error(error)
     text = str(error) or type(error).__name__
     if exit_code_of(error) == 70 and _DEFECT not in text:
         text = f"{type(error).__name__}: {text.rstrip('.')}. {_DEFECT}"

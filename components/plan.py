@@ -11,7 +11,7 @@ from components.buckets import example_uris
 from components.data.sources.presence import check_source
 from components.data.sources.version import source_version
 from components.dataset_name import parse_dataset
-from components.errors import FashionTuningError, ParameterError
+from components.errors import FashionTuningError, ParameterError, using
 from components.parameters import RunParameters
 from components.stores import check_store, open_store
 
@@ -62,9 +62,11 @@ def make_plan(run_id: str, parameters: dict[str, Any], overview_path: str) -> Pl
         plan = _checked_plan(run_id, checked)
     except FashionTuningError as error:
         problems = error.problems if isinstance(error, ParameterError) else [str(error)]
-        overview.write_text("# This run cannot start\n\n" + "".join(f"- {p}\n" for p in problems), encoding="utf-8")
+        with using(overview):
+            overview.write_text("# This run cannot start\n\n" + "".join(f"- {p}\n" for p in problems), encoding="utf-8")
         raise
-    overview.write_text(_describe(plan, checked), encoding="utf-8")
+    with using(overview):
+        overview.write_text(_describe(plan, checked), encoding="utf-8")
     return plan
 
 

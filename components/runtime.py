@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from components.errors import TerminatedError, one_line, reporting
+from components.errors import TerminatedError, one_line, reporting, using
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def save_metadata(*artifacts: Any) -> None:
     The UI reads the metadata. Without a file, kfp.local takes the whole cached step for lost and runs it again.
     """
     for artifact in artifacts:
-        Path(artifact.path).write_text(json.dumps(artifact.metadata, indent=1) + "\n", encoding="utf-8")
+        with using(artifact.path):
+            Path(artifact.path).write_text(json.dumps(artifact.metadata, indent=1) + "\n", encoding="utf-8")
 
 
 @contextmanager

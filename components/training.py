@@ -23,7 +23,14 @@ from typing import Any
 
 from components.approaches import APPROACHES
 from components.data.contract import TrainData
-from components.errors import DataError, FashionTuningError, PermissionDeniedError, StorageError, UnavailableError
+from components.errors import (
+    DataError,
+    FashionTuningError,
+    PermissionDeniedError,
+    StorageError,
+    UnavailableError,
+    using,
+)
 from components.models.contract import DEFAULT_FILE, ApproachModule, FitResult, State, Trainer, TrialDivergedError
 from components.models.facts import model_facts, write_metadata
 from components.models.faults import device_faults_end, is_out_of_memory, make_trainer
@@ -117,9 +124,10 @@ def train_final(
         described["default"] = default
         described["device_seconds"] += default.get("device_seconds", 0.0)
     described["model_bytes"] = (model_dir / "model.onnx").stat().st_size
-    ledger.save(model_dir / "study.json")
-    (model_dir / "trials.csv").write_text(trials_csv(ledger), encoding="utf-8")
-    (model_dir / "model.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    with using(model_dir):
+        ledger.save(model_dir / "study.json")
+        (model_dir / "trials.csv").write_text(trials_csv(ledger), encoding="utf-8")
+        (model_dir / "model.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return described
 
 

@@ -8,7 +8,7 @@ from kfp import compiler
 from kfp.components import load_component_from_text
 
 from components import parameters, steps
-from components.errors import FashionTuningError
+from components.errors import FashionTuningError, using
 from pipelines.driver_rules import driver_problems
 from pipelines.fashion_tuning import build_pipeline
 from pipelines.images import image_name
@@ -44,8 +44,9 @@ def compile_pipeline(output: Path, profile: ClusterProfile) -> Path:
         raise FashionTuningError(f"the graph must pass Kubeflow's driver; got {'; '.join(problems)}")
     text = yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
     load_component_from_text(text)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8")
+    with using(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
     return output
 
 

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from components.errors import DataError, FashionTuningError
+from components.errors import DataError, FashionTuningError, using
 from components.evaluation.kept import REPORT, SUMMARY, result_key
 from components.stores import ObjectNotFoundError, open_store
 
@@ -112,7 +112,7 @@ def write_markdown(
         lines += ["", f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|"]
         lines += [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in headline_rows(summary)]
         lines += ["", *(f"- {_escaped(verdict)}" for verdict in verdicts(summary))]
-    with path.open("a", encoding="utf-8") as file:
+    with using(path), path.open("a", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
 
 

@@ -1,5 +1,6 @@
 """The edge: every failure is one line and an exit code."""
 
+import errno
 import os
 
 import pytest
@@ -17,6 +18,7 @@ from components.errors import (
     exit_code_of,
     one_line,
     reporting,
+    using,
 )
 
 
@@ -75,6 +77,42 @@ def test_defects_say_so():
     """An unexpected exception names its type and asks for a report."""
     assert "KeyError: 'x'. This is a defect; run with --debug and report the traceback" == one_line(KeyError("x"))
     assert one_line(KeyError("x")) == one_line(FashionTuningError(one_line(KeyError("x"))))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "what is read or written must be usable; got No space left on device. Free some space",
+        ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "/a"),
+            "/a must be usable; got File name too long. Choose a shorter name",
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b"),
+            "/a/b must be usable; got Not a directory. Name a directory, not a file",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a"),
+            "/a must be usable; got Permission denied. Change its owner or mode",
+        ),
+        (OSError(errno.EIO, "Input/output error", "/a"), "/a must be usable; got Input/output error. Check the disk"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "[Errno 111] Connection refused"),
+    ],
+)
+def test_the_operating_systems_errors_have_a_remedy(error, line):
+    """What the operating system says of a file is told with the file and what to do; of a network, as it is."""
+    assert line == one_line(error)
+
+
+def test_a_full_disk_is_told_with_a_place():
+    """A write that fails does not name its file; what the block works on is named instead."""
+    with pytest.raises(StorageError, match=r"^/out must be .* got No space left .* Free some space$"), using("/out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionDeniedError, match=r"^/out/a must be usable"), using("/out"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/out/a")
 
 
 def test_no_error_no_line(capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.errors import ParameterError
+from components.errors import ParameterError, StorageError
 from components.plan import make_plan
 from pipelines.presets import default_parameters
 
@@ -54,3 +54,12 @@ def test_study_root_is_needed(parameters, tmp_path):
     """Without a study root there is nothing to share trials through."""
     with pytest.raises(ParameterError, match="study_root must be"):
         make_plan("run", parameters | {"study_root": ""}, str(tmp_path / "o.md"))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"search_trials": 0}])
+def test_a_full_disk_is_told_with_the_file(parameters, wrong):
+    """The overview is the first file that a run writes: an error names it and says what to do."""
+    with pytest.raises(
+        StorageError, match=r"^/dev/full must be usable; got No space left on device\. Free some space$"
+    ):
+        make_plan("run", parameters | wrong, "/dev/full")

@@ -19,11 +19,10 @@ from components.data.duplicates import Groups, find_near, group_identical
 from components.data.examples import RawDataset
 from components.data.readers import catalogue, fashion_mnist, fashion_products
 from components.data.report import write_report
-from components.data.sources.cache import storing
 from components.data.sources.source import open_source
 from components.data.splits import LEFT_OUT, TEST, Splits, split
 from components.dataset_name import FASHION_MNIST, FASHION_PRODUCTS, parse_dataset
-from components.errors import DataError
+from components.errors import DataError, using
 from components.parameters import DataSettings
 
 log = logging.getLogger(__name__)
@@ -114,7 +113,7 @@ def _written(
         attributes=raw.attribute_values,
         report=_summarise(raw, cleaned, details),
     )
-    with storing(train_dir):
+    with using(train_dir):
         _save(raw, cleaned, info, train_dir, test_dir)
         write_report(report_dir, info, raw.findings, details)
     return info

@@ -45,7 +45,7 @@ class PackedImages:
         self._path = folder / "images.npy.partial"
         self._row_bytes = math.prod(shape[1:])
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        os.truncate(self._fd, _HEADER_BYTES + shape[0] * self._row_bytes)
+        os.ftruncate(self._fd, _HEADER_BYTES + shape[0] * self._row_bytes)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -73,7 +73,7 @@ class PackedImages:
         for start in range(0, len(rows), _CHUNK):
             # A row moves towards the front, never across one that is still to be read.
             self.write(start, self[rows[start : start + _CHUNK]])
-        os.truncate(self._fd, self._offset(len(rows)))
+        os.ftruncate(self._fd, self._offset(len(rows)))
         with os.fdopen(os.dup(self._fd), "wb") as file:
             file.seek(0)
             shape = (len(rows), *self.shape[1:])

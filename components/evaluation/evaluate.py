@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from components.data.contract import TestData
-from components.errors import DataError
+from components.errors import DataError, using
 from components.evaluation import metrics
 from components.evaluation.inference import OnnxModel, hardware
 from components.evaluation.metrics import Answers
@@ -89,14 +89,15 @@ class Evaluation:
             directory: Made where it is missing.
             probabilities: (N, K) float32 to keep beside the answers.
         """
-        directory.mkdir(parents=True, exist_ok=True)
         arrays = {"labels": self.labels, "groups": self.groups, **vars(self.answers)}
         if probabilities is not None:
             arrays["probabilities"] = probabilities
-        np.savez(directory / PREDICTIONS_FILE, **arrays)
-        (directory / CARD_FILE).write_text(model_card(self.record), encoding="utf-8")
         text = json.dumps(self.record, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (directory / EVALUATION_FILE).write_text(text + "\n", encoding="utf-8")
+        with using(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            np.savez(directory / PREDICTIONS_FILE, **arrays)
+            (directory / CARD_FILE).write_text(model_card(self.record), encoding="utf-8")
+            (directory / EVALUATION_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:

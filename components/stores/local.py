@@ -11,16 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.errors import PermissionDeniedError, StorageError, TryAgainError
+from components.errors import TryAgainError, file_error
 from components.stores.contract import ObjectNotFoundError, Stat, checked_key
 
 TEMPORARY = ".tmp-"
-_REMEDIES = {
-    errno.ENOSPC: "Free some space",
-    errno.EDQUOT: "Free some space",
-    errno.ENOTDIR: "Name a directory, not a file",
-    errno.EEXIST: "Name a directory, not a file",
-}
 
 
 class LocalStore:
@@ -185,15 +179,12 @@ class LocalStore:
         try:
             yield
         except PermissionError as error:
-            raise PermissionDeniedError(
-                f"{path} must allow this user to {action}; got {error.strerror}. Change its owner or mode"
-            ) from error
+            raise file_error(error, f"must allow this user to {action}", path) from error
         except OSError as error:
             # Nothing to read or delete there: the caller's to answer.
             if action != "write" and isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
                 raise
-            remedy = _REMEDIES.get(error.errno or 0, "Check the disk")
-            raise StorageError(f"{path} must be possible to {action}; got {error.strerror}. {remedy}") from error
+            raise file_error(error, f"must be possible to {action}", path) from error
 
 
 def _stat(status: os.stat_result) -> Stat:

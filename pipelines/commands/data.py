@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from components.errors import ParameterError
+from components.errors import ParameterError, using
 from components.parameters import DataSettings
 from components.runtime import set_up_logging
 from pipelines.paths import UserPath
@@ -21,9 +21,10 @@ def sample_data_command(directory: Path, seed: int) -> None:
     """Write the generated sample in the published formats of both datasets."""
     from components.data.sample.sample import write_sample
 
-    if directory.exists() and any(directory.iterdir()):
-        raise ParameterError(f"DIRECTORY must be new or empty; got {directory}")
-    write_sample(directory, seed=seed)
+    with using(directory):
+        if directory.exists() and any(directory.iterdir()):
+            raise ParameterError(f"DIRECTORY must be new or empty; got {directory}")
+        write_sample(directory, seed=seed)
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
         click.echo(f"{path}  {path.stat().st_size:,} bytes")
 

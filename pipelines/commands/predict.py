@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from components.errors import DataError, ParameterError
+from components.errors import DataError, ParameterError, using
 from components.text import clean
 from pipelines.paths import OutputFile, UserPath
 
@@ -118,9 +118,10 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         return
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(path)
+        with using(path):
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                yield file
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from components.errors import using
 from pipelines.paths import OutputFile
 
 _root_option = click.option(
@@ -33,7 +34,8 @@ def list_command(study_root: str, csv_path: Path | None, as_json: bool, debug: b
 
     frame = runs_frame(read_summaries(study_root))
     if csv_path:
-        frame.to_csv(csv_path, index=False)
+        with using(csv_path):
+            frame.to_csv(csv_path, index=False)
     if as_json:
         click.echo(frame.to_json(orient="records", indent=1))
         return

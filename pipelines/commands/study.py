@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from components.errors import ConfigurationError, DataError, ParameterError
+from components.errors import ConfigurationError, DataError, ParameterError, using
 from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.tables import overview, trials_csv
@@ -46,7 +46,8 @@ def show_command(
     """Show the trials of STUDY: a name under --study-root, a study's folder or URI, or a study.json file."""
     ledger = find_ledger(study, study_root)
     if csv_path is not None:
-        csv_path.write_text(trials_csv(ledger), encoding="utf-8", newline="")
+        with using(csv_path):
+            csv_path.write_text(trials_csv(ledger), encoding="utf-8", newline="")
     if plots is not None:
         _draw(ledger, plots)
     if as_json:
@@ -133,9 +134,10 @@ def export_command(
 def _draw(ledger: Ledger, directory: Path) -> None:
     from components.search.plots import drawings
 
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawings(ledger).items():
-        figure.savefig(directory / f"{name}.png", dpi=120)
+    with using(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawings(ledger).items():
+            figure.savefig(directory / f"{name}.png", dpi=120)
 
 
 def find_ledger(study: str, study_root: str = "") -> Ledger:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from components.errors import ConfigurationError
+from components.errors import ConfigurationError, using
 from pipelines.kubeflow.package import Package, read_package
 
 API_VERSION = "pipelines.kubeflow.org/v2beta1"
@@ -35,9 +35,12 @@ def write_manifest(pipeline: Path, output: Path, namespace: str) -> Path:
     Raises:
         ConfigurationError: The commit does not name a version.
     """
-    resources = manifest(read_package(pipeline), namespace)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(yaml.safe_dump_all(resources, sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
+    text = yaml.safe_dump_all(
+        manifest(read_package(pipeline), namespace), sort_keys=False, allow_unicode=True, width=120
+    )
+    with using(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
     return output
 
 

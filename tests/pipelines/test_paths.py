@@ -1,5 +1,6 @@
 """Paths on the command line: `~` wherever a path may stand, outputs checked before the work."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from components.stores import open_store
 from pipelines.__main__ import main, run
 from pipelines.paths import UserPath
 from pipelines.profile import load_profile
+from tests.data.builders import products
 from tests.pipelines.conftest import PROFILE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,3 +84,35 @@ def test_ctrl_c_says_how_to_go_on(times, kubeflow, cluster, monkeypatch):
     errors = [line for line in said.splitlines() if "Traceback" in line or line.startswith("ERROR")]
     assert 1 == len(errors)
     assert "The same command finds it again" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (
+            ["ingest", "fashion-products={catalogue}", "--out", "{file}/x"],
+            "Not a directory",
+            "Name a directory, not a file",
+        ),
+        (
+            ["ingest", "fashion-products={catalogue}", "--out", "{root}/" + 300 * "x"],
+            "File name too long",
+            "Choose a shorter name",
+        ),
+        (["ingest", "fashion-products={catalogue}", "--out", "/proc/x"], "No such file or directory", "Check the path"),
+        (["sample-data", "/proc/x"], "No such file or directory", "Check the path"),
+        (["sample-data", "{root}/" + 300 * "x"], "File name too long", "Choose a shorter name"),
+        (["compile", "--cluster", "kind", "--output", "{file}/x/y.yaml"], "Not a directory", "Name a directory, not"),
+        (["compile", "--cluster", "kind", "--output", "/dev/full"], "No space left on device", "Free some space"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_places_that_cannot_be_written(arguments, problem, remedy, tmp_path, monkeypatch, capsys):
+    """The one line names the place and says what to do, whatever the operating system has against it."""
+    monkeypatch.setenv("IMAGE_TAG", "0123456789ab")
+    catalogue = products(tmp_path / "products.zip")
+    named = {"catalogue": catalogue, "file": catalogue, "root": tmp_path}
+
+    assert 74 == run([argument.format(**named) for argument in arguments])
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert re.fullmatch(rf"ERROR 74 {arguments[0]}: /\S+ must be usable; got {problem}\. {remedy}.*", line), line

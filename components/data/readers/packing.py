@@ -1,8 +1,10 @@
 """Images are decoded on all cores straight into one array on disk: memory does not grow with their number."""
 
+import errno
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,10 @@ from components.data.findings import Findings
 from components.data.packed import PackedImages
 from components.data.parallel import in_order
 from components.data.readers.images import UndecodableError, decode
-from components.errors import DataError, StorageError
+from components.errors import DataError, StorageError, file_error
 
 _BATCH = 256
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def decode_members(
@@ -35,7 +38,6 @@ def decode_members(
     Raises:
         StorageError: The disk is full.
     """
-    images = PackedImages(scratch, (len(names), *size, 3))
     usable = np.zeros(len(names), bool)
     digests = np.zeros((len(names), 32), np.uint8)
 
@@ -57,19 +59,29 @@ def decode_members(
         images.write(start, batch)
         return unusual
 
-    try:
-        for unusual in in_order(decode_batch, range(0, len(names), _BATCH)):
-            for i, reason, notes in unusual:
-                findings.normalised.update(notes)
-                if reason:
-                    findings.quarantine(names[i], reason, names[i])
-    except OSError as error:
-        images.close()
-        raise StorageError(
-            f"{len(names):,} images of {size[0]} x {size[1]} pixels must find {math.prod(images.shape):,} bytes of disk;"
-            f" got {error.strerror}. Make room, choose a smaller size, or set data_limit"
-        ) from error
-    except BaseException:
-        images.close()
-        raise
+    with _finding_room(scratch, len(names), size):
+        images = PackedImages(scratch, (len(names), *size, 3))
+        try:
+            for unusual in in_order(decode_batch, range(0, len(names), _BATCH)):
+                for i, reason, notes in unusual:
+                    findings.normalised.update(notes)
+                    if reason:
+                        findings.quarantine(names[i], reason, names[i])
+        except BaseException:
+            images.close()
+            raise
     return images, usable, digests
+
+
+@contextmanager
+def _finding_room(scratch: Path, num_images: int, size: tuple[int, int]) -> Iterator[None]:
+    """Turn what the operating system says of the packed images into an error that says how much room they need."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise file_error(error, place=error.filename or scratch) from error
+        raise StorageError(
+            f"{num_images:,} images of {size[0]} x {size[1]} pixels must find {num_images * math.prod(size) * 3:,} bytes of"
+            f" disk; got {error.strerror}. Make room, choose a smaller size, or set data_limit"
+        ) from error

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from components.data.digests import digest_file
 from components.data.sources.transfer import Expected, Partial, Remote, check
-from components.errors import DataError, PermissionDeniedError, StorageError, TryAgainError
+from components.errors import DataError, PermissionDeniedError, TryAgainError, using
 from components.stores import ObjectNotFoundError, Store, open_store
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class RawCache:
             self.directory = Path(place.removeprefix("file://")) if place else default_directory()
 
     def __enter__(self) -> Self:
-        with storing(self.directory):
+        with using(self.directory):
             for name in ("sha256", "index", "partial", "locks"):
                 (self.directory / name).mkdir(parents=True, exist_ok=True, mode=0o700)
             if self.directory.stat().st_uid != os.getuid() and not place_is_shared(self.directory):
@@ -92,7 +92,7 @@ class RawCache:
             FashionTuningError: Fetching fails.
         """
         key = hashlib.sha256(remote.key.encode()).hexdigest()
-        with storing(self.directory), self._locked(key):
+        with using(self.directory), self._locked(key):
             cached = self._known(key, remote.expected)
             if cached and remote.is_pinned:
                 return cached[0]
@@ -101,7 +101,7 @@ class RawCache:
     def forget(self, remote: Remote) -> None:
         """Drop a file that turned out to be unusable, so that the next run fetches it again."""
         key = hashlib.sha256(remote.key.encode()).hexdigest()
-        with storing(self.directory):
+        with using(self.directory):
             entry = self._entry(key)
             if entry:
                 self._path(entry["sha256"]).unlink(missing_ok=True)
@@ -251,21 +251,6 @@ def place_is_shared(directory: Path) -> bool:
     """Tell whether a cache directory of another user is meant to be shared: by its group, and not by everybody."""
     mode = directory.stat().st_mode
     return bool(mode & 0o020) and not mode & 0o002
-
-
-@contextmanager
-def storing(directory: Path) -> Iterator[None]:
-    """Turn the operating system's errors about files into the project's."""
-    try:
-        yield
-    except PermissionError as error:
-        raise PermissionDeniedError(
-            f"{error.filename or directory} must be writable; got {error.strerror}. Check its owner, or set XDG_CACHE_HOME"
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename or directory} must be usable; got {error.strerror or error}. Free space or use another disk"
-        ) from error
 
 
 def _write_atomically(path: Path, text: str) -> None:
