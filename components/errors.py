@@ -117,11 +117,12 @@ def file_error(error: OSError, rule: str = "must be usable", place: object = "")
 
 
 @contextmanager
-def using(place: object) -> Iterator[None]:
+def using(place: object, rule: str = "must be usable") -> Iterator[None]:
     """Turn the operating system's errors about files into `file_error`.
 
     Args:
         place: The file or folder in use, for errors that name none, such as a full disk.
+        rule: What must hold of it.
 
     Raises:
         PermissionDeniedError: A permission is missing.
@@ -130,7 +131,7 @@ def using(place: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise file_error(error, place=error.filename or place) from error
+        raise file_error(error, rule, error.filename or place) from error
 
 
 def exit_code_of(error: BaseException) -> int:

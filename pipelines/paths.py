@@ -6,14 +6,17 @@ from typing import Any
 
 import click
 
-from components.errors import StorageError
+from components.errors import PermissionDeniedError, StorageError, using
 
 
 class UserPath(click.Path):
-    """A path as `pathlib.Path`; a leading `~` is the home directory also where the shell leaves it, as in `--out=~/x`."""
+    """A path as `pathlib.Path`; a leading `~` is the home directory also where the shell leaves it, as in `--out=~/x`.
+
+    Whether it may be read shows when it is read: click would call a missing permission a wrong option.
+    """
 
     def __init__(self, **rules: Any) -> None:
-        super().__init__(path_type=Path, **rules)
+        super().__init__(path_type=Path, readable=False, **rules)
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         """Expand, then check as click does."""
@@ -30,8 +33,11 @@ class OutputFile(UserPath):
         """Check that it can be written."""
         path: Path = super().convert(value, parameter, context)
         name = parameter.opts[0] if parameter else "the output"
-        place = path if path.exists() else path.parent
-        if not place.exists() or not os.access(place, os.W_OK):
-            reason = "may not be written" if place.exists() else f"there is no folder {place}"
-            raise StorageError(f"{name} must be a file that can be written; got {path}: {reason}. Correct the path")
+        rule = f"{name} must be a file that can be written; got {path}"
+        with using(path):
+            place = path if path.exists() else path.parent
+            if not place.exists():
+                raise StorageError(f"{rule}: there is no folder {place}. Correct the path")
+            if not os.access(place, os.W_OK):
+                raise PermissionDeniedError(f"{rule}: {place} may not be written. Change its owner or mode")
         return path

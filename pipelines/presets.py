@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import ParameterError
+from components.errors import ParameterError, file_error
 from components.parameters import without_queries
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -127,11 +127,14 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
     Raises:
         ParameterError: It cannot be read, or is not a mapping of names to values.
+        PermissionDeniedError: It may not be read.
     """
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise file_error(error, "must be readable") from None
     except OSError as error:
         raise ParameterError(
             f"--parameters must be a readable file; got {path} ({error.strerror}). Correct it"

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from components.errors import ConfigurationError, ParameterError
+from components.errors import ConfigurationError, ParameterError, file_error
 from components.notification.webhook import WEBHOOK_VARIABLE
 from pipelines import profile_rules as rules
 from pipelines.targets import GPU_STEPS, STEP_GROUPS, STEPS
@@ -239,6 +239,8 @@ def load_profile(name_or_path: str) -> ClusterProfile:
         )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise file_error(error, "must be readable") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())
         raise ConfigurationError(f"{path} must be a readable YAML file; got {problem}. Repair the file") from error

@@ -62,7 +62,7 @@ class DatasetInfo:
             values = json.loads(path.read_text(encoding="utf-8"))
             attributes = {name: tuple(texts) for name, texts in values.get("attributes", {}).items()}
             return cls(**{**values, "classes": tuple(values["classes"]), "attributes": attributes})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} must be written by the ingest step; got {error}. Run ingest again") from error
 
 
@@ -205,7 +205,7 @@ def _save_rows(path: Path, images: np.ndarray | PackedImages, rows: np.ndarray |
 def _load_array(path: Path, memory_map: bool = False) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise DataError(f"{path} must be an array written by the ingest step; got {error}. Run ingest again") from error
 
 

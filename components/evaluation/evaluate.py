@@ -109,7 +109,7 @@ class Evaluation:
                 answers = Answers(**{field.name: arrays[field.name] for field in dataclasses.fields(Answers)})
                 examples = {name: arrays[name] for name in ("labels", "groups")}
             record["dataset"], record["approach"], record["scores"]["accuracy"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{directory} must be an evaluation; got {error}. Run the evaluate step again") from error
         study = directory / STUDY_FILE
         ledger = Ledger.load(study) if study.exists() else None
@@ -194,7 +194,7 @@ def load_model_description(model_dir: Path) -> dict[str, Any]:
         model = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(model["approach"], str):
             raise TypeError("no approach")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} must be written by the training step; got {error}. Train again") from error
     return model
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
-from components.errors import DataError
+from components.errors import DataError, file_error
 
 INPUT_NAME, OUTPUT_NAME = "images", "probabilities"
 BATCH_SIZE = 256
@@ -38,6 +38,8 @@ class OnnxModel:
             self._num_threads = num_threads()
             self._session = _session(data, self._num_threads)
             self._part_session = _session(data, 1) if self._num_threads > 1 else self._session
+        except PermissionError as error:
+            raise file_error(error, "must be readable") from error
         except _REFUSED as error:
             raise DataError(f"{self.path} must be a readable ONNX model; got {error}. Export it again") from error
         self._pool = ThreadPoolExecutor(self._num_threads)
@@ -105,6 +107,8 @@ class OnnxModel:
                 parts = (images[start : start + size] for start in range(0, len(images), size))
                 run = functools.partial(self._run_in, self._part_session)
                 probabilities = np.concatenate(list(self._pool.map(run, parts)))
+        except PermissionError as error:
+            raise file_error(error, "must be readable") from error
         except _REFUSED as error:
             raise DataError(
                 f"{self.path} must take images of shape {images.shape[1:]}; got {error}."

@@ -1,8 +1,9 @@
 """Pretrained weights from a file, a directory or a store; imports neither TensorFlow nor torch."""
 
+import os
 from pathlib import Path
 
-from components.errors import ConfigurationError, FashionTuningError
+from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, exit_code_of
 from components.stores import open_store
 
 
@@ -14,6 +15,7 @@ def read_weights(uri: str, *, suffixes: tuple[str, ...]) -> tuple[str, bytes]:
         suffixes: Accepted endings, the first one preferred.
 
     Raises:
+        PermissionDeniedError: It may not be read.
         ConfigurationError: There is no such file, or it cannot be read.
     """
     path = uri.removeprefix("file://")
@@ -30,7 +32,8 @@ def read_weights(uri: str, *, suffixes: tuple[str, ...]) -> tuple[str, bytes]:
     except ConfigurationError:
         raise
     except (OSError, KeyError, FashionTuningError) as error:
-        raise ConfigurationError(
+        kind = PermissionDeniedError if exit_code_of(error) == os.EX_NOPERM else ConfigurationError
+        raise kind(
             f"train_weights must name weights that can be read; got {uri!r}: {error}. "
             "Correct the URI, or leave train_weights empty to train from scratch"
         ) from error

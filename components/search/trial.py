@@ -169,5 +169,5 @@ class Ledger:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
             rows = {key: tuple(Trial.from_json(row) for row in values[key]) for key in ("trials", "reused")}
             return cls(name=values["name"], spec=values["spec"], **rows)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} must be a study ledger; got {error}") from error

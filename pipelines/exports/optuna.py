@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from components.errors import StorageError
+from components.errors import StorageError, file_error
 from components.models.space import Parameter
 from components.search.tables import space_of
 from components.search.trial import Ledger, Trial
@@ -54,7 +54,9 @@ def export_optuna(ledger: Ledger, path: Path) -> None:
             trials.append(_frozen(trial, distributions, began))
             began += timedelta(seconds=trial.device_seconds)
         study.add_trials(trials)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise file_error(error, "must be a file that can be written", f"--optuna {path}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"--optuna must be a file that can be written, new or a journal of Optuna; got {path}"
             f" ({type(error).__name__}: {error}). Name another file"

@@ -15,7 +15,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from components.errors import StorageError
+from components.errors import file_error
 from components.models.space import Parameter, Value
 from components.search.tables import space_of
 from components.search.trial import Ledger, Trial
@@ -57,9 +57,7 @@ def export_tensorboard(ledger: Ledger, directory: Path) -> None:
         for trial in ledger.trials:
             _write(study / f"trial-{trial.number:05d}", _events(trial, ledger, now))
     except OSError as error:
-        raise StorageError(
-            f"--tensorboard must be a folder that can be written; got {directory} ({error.strerror}). Name another"
-        ) from error
+        raise file_error(error, "must be a folder that can be written", f"--tensorboard {directory}") from error
 
 
 def _events(trial: Trial, ledger: Ledger, now: float) -> Iterable[Event]:

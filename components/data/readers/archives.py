@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from components.data.readers.members import Limits, Names
-from components.errors import DataError, StorageError
+from components.errors import DataError, file_error
 from components.text import escaped
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -48,7 +48,7 @@ def open_archive(path: Path, *, limits: Limits | None = None, label: str = "") -
         with path.open("rb") as file:
             begins = file.read(512)
     except OSError as error:
-        raise StorageError(f"{path} must be readable; got {error.strerror}. Check the path") from error
+        raise file_error(error, "must be readable", path) from error
     if begins[:2] == b"PK":
         return ZipMembers(path, limits=limits, label=label)
     if begins[:2] == b"\x1f\x8b" or begins[257:262] == b"ustar":
@@ -145,7 +145,7 @@ class ZipMembers(_Archive):
         try:
             self._file = path.open("rb")
         except OSError as error:
-            raise StorageError(f"{path} must be readable; got {error.strerror}. Check the path") from error
+            raise file_error(error, "must be readable", path) from error
         try:
             self._zip = self._opened(self._file)
             self._take(self._zip.filelist)
@@ -183,7 +183,7 @@ class ZipMembers(_Archive):
         except OSError as error:
             if error.errno == errno.EINVAL:  # an offset that no file has
                 raise DataError(f"{where} must be whole; got an impossible place. The archive is damaged") from error
-            raise StorageError(f"{self.path} must be readable; got {error.strerror}. Check the disk") from error
+            raise file_error(error, "must be readable", self.path) from error
         if len(data) != info.file_size:
             raise DataError(f"{where} must have {info.file_size} bytes; got {len(data)}. The archive is damaged")
         return data
@@ -311,13 +311,13 @@ class TarMembers(_Archive):
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
-            raise StorageError(f"{path} must be readable; got {error.strerror}. Check the path") from error
+            raise file_error(error, "must be readable", path) from error
         try:
             self._take()
         except (*_DAMAGE, OSError) as error:
             self._file.close()
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-                raise StorageError(f"{path} must be readable; got {error.strerror}. Check the disk") from error
+                raise file_error(error, "must be readable", path) from error
             raise DataError(
                 f"{self.label} must be a whole tar archive; got {escaped(error)}. It may be cut short: fetch it again"
             ) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from components.data.readers.members import Limits, Names
-from components.errors import DataError, StorageError
+from components.errors import DataError, using
 from components.text import escaped
 
 
@@ -54,19 +54,21 @@ class FileMembers:
 
         Raises:
             DataError: It holds more files than `limits.num_members`.
+            PermissionDeniedError: A folder in it may not be listed.
             StorageError: It cannot be listed.
         """
         limits, names = limits or Limits(), Names()
         files: dict[str, Path | str] = {}
-        for number, (raw, reason) in enumerate(_walk(root.resolve())):
-            if number >= limits.num_members:
-                raise DataError(
-                    f"{root} must hold at most {limits.num_members:,} files; got more. Point at the dataset's folder"
-                )
-            if reason:
-                names.refuse(raw, reason)
-            elif (name := names.add(raw)) is not None and name not in files:
-                files[name] = raw
+        with using(root, "must be readable"):
+            for number, (raw, reason) in enumerate(_walk(root.resolve())):
+                if number >= limits.num_members:
+                    raise DataError(
+                        f"{root} must hold at most {limits.num_members:,} files; got more. Point at the dataset's folder"
+                    )
+                if reason:
+                    names.refuse(raw, reason)
+                elif (name := names.add(raw)) is not None and name not in files:
+                    files[name] = raw
         members = cls(files, limits=limits, known=known)
         members.path = root.resolve()
         members.num_companions, members.refused = names.num_companions, names.refused
@@ -77,16 +79,15 @@ class FileMembers:
 
         Raises:
             DataError: It is larger than the limit, no plain file, or has another digest than it must have.
+            PermissionDeniedError: It may not be read.
             StorageError: It cannot be read.
         """
         path, limit = Path(self.path or "", self._files[name]), self._limits.member_bytes
-        if not path.is_file():  # a FIFO would block for ever
-            raise DataError(f"{escaped(name)} must be a plain file; got a link to nothing, a device or a pipe")
-        try:
+        with using(path, "must be readable"):
+            if not path.is_file():  # a FIFO would block for ever
+                raise DataError(f"{escaped(name)} must be a plain file; got a link to nothing, a device or a pipe")
             with path.open("rb") as file:
                 data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
-        except OSError as error:
-            raise StorageError(f"{path} must be readable; got {error.strerror}. Check its permissions") from error
         if len(data) > limit:
             raise DataError(f"{escaped(name)} must have at most {limit:,} bytes; got more")
         digest = hashlib.sha256(data)
@@ -112,13 +113,8 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
     folders = [("", os.fspath(root), frozenset({os.path.realpath(root)}))]
     while folders:
         prefix, folder, above = folders.pop()
-        try:
-            with os.scandir(folder) as entries:
-                children = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            raise StorageError(
-                f"{error.filename} must be readable; got {error.strerror}. Check its permissions"
-            ) from error
+        with os.scandir(folder) as entries:
+            children = sorted(entries, key=lambda entry: entry.name)
         inner = []
         for entry in children:
             name = prefix + entry.name

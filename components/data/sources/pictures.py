@@ -13,7 +13,7 @@ from components.data.readers.archives import is_archive, open_archive
 from components.data.readers.directory import FileMembers
 from components.data.readers.idx import gunzip, parse_idx
 from components.data.readers.pairing import IMAGE_SUFFIXES
-from components.errors import DataError, FashionTuningError
+from components.errors import DataError, FashionTuningError, file_error
 from components.text import escaped
 
 _IDX = re.compile(r".*-images-idx3-ubyte(\.gz)?")
@@ -76,7 +76,9 @@ class Pictures:
                 return _array(label, _idx(path))
         except FashionTuningError as error:
             return _failing(label, error)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return _failing(label, file_error(error, "must be readable", escaped(label)))
+        except ValueError as error:
             return _failing(label, DataError(f"{escaped(label)} must be readable; got {error}. Check the path"))
         single = FileMembers({label: path})
         return _Part([label], lambda _: single.read(label))

@@ -2,7 +2,7 @@
 
 from components.data.sources.kaggle import find_credentials
 from components.dataset_name import FASHION_PRODUCTS, KAGGLE, local_path, quoted
-from components.errors import ParameterError
+from components.errors import ParameterError, using
 
 
 def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> None:
@@ -15,11 +15,14 @@ def check_source(name: str, source: str, *, secrets_are_here: bool = False) -> N
 
     Raises:
         ParameterError: A local path is missing.
+        PermissionDeniedError: A folder above it may not be searched.
         ConfigurationError: Kaggle's token is needed and missing.
     """
     if source == KAGGLE or (not source and name == FASHION_PRODUCTS):
         if not secrets_are_here:
             return
         find_credentials()
-    elif source and (path := local_path(source)) is not None and not path.exists():
-        raise ParameterError(f"source of {name} must exist; got {quoted(str(path))}. Check the path")
+    elif source and (path := local_path(source)) is not None:
+        with using(path, "must be readable"):
+            if not path.exists():
+                raise ParameterError(f"source of {name} must exist; got {quoted(str(path))}. Check the path")

@@ -29,8 +29,8 @@ from components.errors import (
     DataError,
     ParameterError,
     PermissionDeniedError,
-    StorageError,
     UnavailableError,
+    using,
 )
 from components.text import escaped
 
@@ -127,26 +127,18 @@ def _open_cached(cached: dict[str, Cached], source: str, reader: ModuleType) -> 
 
 def open_local(name: str, path: Path, source: str, reader: ModuleType) -> Opened:
     """Open a directory or an archive on this machine."""
-    if not path.exists():
-        raise ParameterError(f"source of {name} must exist; got {escaped(str(path))}. Check the path")
-    try:
+    with using(path, "must be readable"):
+        if not path.exists():
+            raise ParameterError(f"source of {name} must exist; got {escaped(str(path))}. Check the path")
         if path.is_dir():
             return _open_directory(name, path, source, reader)
         if not path.is_file():
             raise ParameterError(f"source of {name} must be a directory or a file; got {escaped(str(path))}")
-        digest = digest_file(path)
-    except PermissionError as error:
-        raise PermissionDeniedError(
-            f"{error.filename} must be readable; got {error.strerror}. Check its owner"
-        ) from error
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename or path} must be readable; got {error.strerror}. Check the disk"
-        ) from error
+        digest, sums = digest_file(path), _read_sums(path.parent / SUMS)
     pin = pinned_digest(source)
     if pin and pin != digest:
         raise DataError(f"{path.name} must have SHA256 {pin}; got {digest}. Check the source")
-    _check_sums(_read_sums(path.parent / SUMS), {path.name: digest})
+    _check_sums(sums, {path.name: digest})
     return Opened(open_archive(path, limits=reader.LIMITS), redacted(source), {path.name: digest})
 
 

@@ -141,7 +141,7 @@ def test_mlflow_keeps_every_trial(tmp_path, monkeypatch):
     [
         ([], 64, "study export needs a target"),
         (["--optuna", "study.json"], 74, "--optuna must be a file that can be written, new or a journal"),
-        (["--tensorboard", "study.json/logs"], 74, "--tensorboard must be a folder that can be written"),
+        (["--tensorboard", "study.json/logs"], 74, "must be a folder that can be written; got"),
         (["--mlflow", "http://someone:s3cr3t@127.0.0.1:9"], 69, "--mlflow must be a tracking server that answers"),
     ],
 )
