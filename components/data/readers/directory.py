@@ -121,13 +121,23 @@ def _walk(root: Path) -> Iterator[tuple[str, str]]:
             target = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
             if entry.is_symlink() and not Path(target).is_relative_to(root):
                 yield name, "it is a link that leads out of the source"
-            elif entry.is_dir():
+            elif (kind := _kind(entry)) == "folder":
                 if target in above:
                     yield name, "it is a link to a folder that holds it"
                 else:
                     inner.append((name + "/", entry.path, above | {os.path.realpath(entry.path)}))
-            elif entry.is_file():
+            elif kind == "file":
                 yield name, ""
             else:
                 yield name, "it is a link to nothing, a device or a pipe"
         folders += reversed(inner)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Return whether an entry is or leads to a `folder` or a `file`; else nothing."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except PermissionError:
+        raise
+    except OSError:  # a link that leads to itself, or to a name that no file can have
+        return ""

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,14 +49,22 @@ def source_version(name: str, source: str) -> str:
 
 
 def _of_files(path: Path) -> str:
-    files = [file for file in sorted(path.rglob("*")) if not file.is_dir()] if path.is_dir() else [path]
-    found = [(file, file.stat() if file.exists() else file.lstat()) for file in files]  # a link may lead to nothing
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [(file, status) for file in files if not stat.S_ISDIR((status := _status(file)).st_mode)]
     is_small = sum(max(status.st_size, SMALLEST_READ) for _, status in found) <= MAX_READ
     digest = hashlib.sha256()
     for file, status in found:
-        content = _digest(file) if is_small and file.is_file() else str(status.st_mtime_ns).encode()
+        is_read = is_small and stat.S_ISREG(status.st_mode)
+        content = _digest(file) if is_read else str(status.st_mtime_ns).encode()
         digest.update(b"\0".join((os.fsencode(file.relative_to(path)), str(status.st_size).encode(), content, b"")))
     return digest.hexdigest()[:16]
+
+
+def _status(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError:  # a link may lead to nothing or to itself
+        return file.lstat()
 
 
 def _digest(file: Path) -> bytes:

@@ -301,6 +301,8 @@ def test_links(tmp_path, clean):
     (tmp_path / "secret.txt").write_text("x")
     (source / "out.txt").symlink_to(tmp_path / "secret.txt")
     (source / "elsewhere").symlink_to(tmp_path)
+    (source / "itself").symlink_to("itself")
+    (source / "long").symlink_to(300 * "x")
 
     found, report = taken(source, tmp_path / "out")
 
@@ -308,6 +310,7 @@ def test_links(tmp_path, clean):
     reasons = {entry["where"]: entry["reason"] for entry in report["ignored"]}
     assert "it is a link that leads out of the source" == reasons["out.txt"] == reasons["elsewhere"]
     assert "it is a link to a folder that holds it" == reasons["store/loop"]
+    assert "it is a link to nothing, a device or a pipe" == reasons["itself"] == reasons["long"]
 
 
 def test_the_version_of_a_folder_with_odd_files(tmp_path):
@@ -315,6 +318,8 @@ def test_the_version_of_a_folder_with_odd_files(tmp_path):
     source = write_files(tmp_path / "shop", catalogue())
     before = source_version("shop", str(source))
     (source / "nothing").symlink_to("gone")
+    (source / "itself").symlink_to("itself")
+    (source / "long").symlink_to(300 * "x")
     (source / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"x")
 
     assert before != source_version("shop", str(source))
