@@ -86,9 +86,18 @@ def test_what_cannot_be_read_changes_no_other_answer(model: Path, pictures: Path
     assert [f"{number:05d}.bad.jpg" for number in (0, 100, 299)] == [
         Path(answer.name).name for answer in found[1:-1] if answer.error
     ]
-    assert "plain file" in found[0].error
+    assert f"{tmp_path}/missing.png must be a plain file; there is no such file. Check the path" == found[0].error
     assert "damaged" in next(answer.error for answer in found[1:] if answer.error)
     assert "must be of shape (6, 6, 3); got (6, 7, 3)" in found[-1].error
+
+
+def test_a_link_to_nothing_is_not_called_missing(model: Path, tmp_path: Path) -> None:
+    """A mistyped name and a link that leads nowhere need different remedies."""
+    (tmp_path / "link.png").symlink_to("gone.png")
+
+    (answer,) = answers(model, tmp_path / "link.png")
+
+    assert "must be a plain file; got a link to nothing, a device or a pipe" in answer.error
 
 
 def test_a_champion_from_before_models_explained_themselves_is_known_by_its_record(

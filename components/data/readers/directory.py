@@ -78,14 +78,16 @@ class FileMembers:
         """Return one file; safe to call from several threads.
 
         Raises:
-            DataError: It is larger than the limit, no plain file, or has another digest than it must have.
+            DataError: It is missing, larger than the limit, no plain file, or has another digest than it must have.
             PermissionDeniedError: It may not be read.
             StorageError: It cannot be read.
         """
         path, limit = Path(self.path or "", self._files[name]), self._limits.member_bytes
         with using(path, "must be readable"):
             if not path.is_file():  # a FIFO would block for ever
-                raise DataError(f"{escaped(name)} must be a plain file; got a link to nothing, a device or a pipe")
+                is_there = path.exists() or path.is_symlink()
+                found = "got a link to nothing, a device or a pipe" if is_there else "there is no such file"
+                raise DataError(f"{escaped(name)} must be a plain file; {found}. Check the path")
             with path.open("rb") as file:
                 data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
         if len(data) > limit:
