@@ -1,5 +1,6 @@
 """A run names a dataset as `NAME` or `NAME=SOURCE`; this module checks the name without opening anything big."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -56,7 +57,9 @@ def local_path(source: str) -> Path | None:
     parts = urlsplit(source)
     if source == KAGGLE or (parts.scheme in SCHEMES and parts.scheme != "file"):
         return None
-    return Path(unquote(parts.path)) if parts.scheme == "file" else Path(source).expanduser()
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(os.path.expanduser(source))  # noqa: PTH111 - keeps an unknown ~name
 
 
 def object_name(uri: str) -> str:

@@ -8,6 +8,7 @@ the driver fails).
 import dataclasses
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -228,7 +229,7 @@ def load_profile(name_or_path: str) -> ClusterProfile:
     """
     if name_or_path == LOCAL:
         return ClusterProfile(name=LOCAL)
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))  # noqa: PTH111 - keeps an unknown ~name
     if path.suffix not in (".yaml", ".yml"):
         path = PROFILES_DIR / f"{name_or_path}.yaml"
     if not path.is_file():

@@ -1,7 +1,6 @@
 """A client of the Kubernetes API, of the kubeconfig or of the pod that this runs in."""
 
 import os
-from pathlib import Path
 
 import urllib3
 from kubernetes import client, config
@@ -26,7 +25,9 @@ def kubernetes_client(context: str) -> client.ApiClient:
             # Read here, because the client reads it once, when it is imported.
             file = os.environ.get("KUBECONFIG")
             config.load_kube_config(
-                str(Path(file).expanduser()) if file else None, context=context or None, client_configuration=settings
+                os.path.expanduser(file) if file else None,  # noqa: PTH111 - keeps an unknown ~name
+                context=context or None,
+                client_configuration=settings,
             )
     except config.ConfigException as error:
         raise ConfigurationError(

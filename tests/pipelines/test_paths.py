@@ -55,6 +55,25 @@ def test_home_in_paths_that_are_no_options(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "train_data" / "dataset.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["ingest", "shop=~nobody-here/x", "--out", "out"], 64, "source of shop must exist; got ~nobody-here/x"),
+        (["compile", "--cluster", "~nobody-here/x.yaml"], 64, "got '~nobody-here/x.yaml'"),
+        (["preflight", "--cluster", "{cluster}"], 78, "a kubeconfig must name"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_unknown_user_is_a_name_like_any_other(arguments, code, text, cluster, tmp_path, monkeypatch, capsys):
+    """`~name` of nobody is taken as it stands, wherever a home directory is expanded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", "~nobody-here/config")
+
+    assert code == run([argument.format(cluster=cluster) for argument in arguments])
+    told = capsys.readouterr()
+    assert text in told.out + told.err
+
+
 @pytest.mark.parametrize("path", ["/missing/x.md", "/proc/nothing/x.md", "."])
 def test_outputs_are_checked_before_the_work(path, kubeflow, cluster, capsys):
     """A result that cannot be written ends the command before the server is asked."""
