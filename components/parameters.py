@@ -149,8 +149,32 @@ class _Settings:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """Take this part out of the checked run parameters."""
-        named = {f.name: f.metadata.get("parameter", cls.PREFIX + f.name) for f in dataclasses.fields(cls)}
-        return cls(**{field: values[parameter] for field, parameter in named.items()})
+        return cls(**{field: values[parameter] for field, parameter in cls._parameters().items()})
+
+    @classmethod
+    def of_flags(cls, flags: Mapping[str, Any]) -> Self:
+        """Coerce and check what a command's own options gave, one for each field.
+
+        Args:
+            flags: Values by field; the option of `min_class_count` is `--min-class-count`.
+
+        Raises:
+            ParameterError: Lists every problem, one entry each.
+        """
+        problems: list[str] = []
+        named = cls._parameters()
+        values = {
+            field: _checked(_RULES[named[field]], value, "--" + field.replace("_", "-"), problems)
+            for field, value in flags.items()
+        }
+        if problems:
+            raise ParameterError(problems)
+        return cls(**values)
+
+    @classmethod
+    def _parameters(cls) -> dict[str, str]:
+        """Return the run parameter of each field."""
+        return {f.name: f.metadata.get("parameter", cls.PREFIX + f.name) for f in dataclasses.fields(cls)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,13 +270,10 @@ class RunParameters:
         ]
         coerced = {}
         for name, rule in _RULES.items():
-            if name not in values:
+            if name in values:
+                coerced[name] = _checked(rule, values[name], name, problems)
+            else:
                 problems.append(f"{name} must be given")
-                continue
-            try:
-                coerced[name] = rule(values[name])
-            except ValueError as error:
-                problems.append(f"{name} {error}; got {_shown(values[name])}")
         if not problems and coerced["search_workers"] > coerced["search_trials"]:
             problems.append(
                 f"search_workers must be at most search_trials ({coerced['search_trials']}); got"
@@ -306,6 +327,14 @@ def without_queries(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_queries(entry) for entry in value]
     return re.sub(r"\?[^\s\"',]*", "?***", value) if isinstance(value, str) and "://" in value else value
+
+
+def _checked(rule: Callable[[Any], Any], value: Any, name: str, problems: list[str]) -> Any:
+    """Return a value as its rule coerces it; where it breaks the rule, add that to the problems."""
+    try:
+        return rule(value)
+    except ValueError as error:
+        problems.append(f"{name} {error}; got {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from components.errors import ParameterError
-from components.parameters import CHOICES, RunParameters
+from components.parameters import CHOICES, DataSettings, RunParameters
 from pipelines.presets import PRESETS, Asked, default_parameters, run_parameters
 
 
@@ -146,3 +146,17 @@ def test_presets_name_parameters(defaults):
     """A preset changes parameters that exist, to valid values."""
     for preset in PRESETS:
         RunParameters.from_dict(run_parameters(defaults, preset, (), ()))
+
+
+def test_flags_are_checked_like_parameters():
+    """The options of `ingest` obey the rules of the run parameters they stand for, and one error names all wrong ones."""
+    given = {"validation_fraction": "0.2", "test_fraction": "0.1", "min_class_count": "2", "limit": "1e3", "seed": "7"}
+    expected = DataSettings(validation_fraction=0.2, test_fraction=0.1, min_class_count=2, limit=1000, seed=7)
+    wrong = {"validation_fraction": "nan", "test_fraction": "1.5", "min_class_count": "0", "limit": "-1", "seed": "-1"}
+
+    assert expected == DataSettings.of_flags(given)
+    with pytest.raises(ParameterError) as caught:
+        DataSettings.of_flags(wrong)
+
+    flags = ["--validation-fraction", "--test-fraction", "--min-class-count", "--limit", "--seed"]
+    assert flags == [problem.split()[0] for problem in caught.value.problems]

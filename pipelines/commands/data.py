@@ -2,7 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +18,9 @@ DEFAULTS = DataSettings()
 
 @click.command("sample-data")
 @click.argument("directory", type=UserPath(file_okay=False))
-@click.option("--seed", default=0, show_default=True, help="The same seed draws the same files.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The same seed draws the same files."
+)
 def sample_data_command(directory: Path, seed: int) -> None:
     """Write the generated sample in the published formats of both datasets."""
     from components.data.sample.sample import write_sample
@@ -29,25 +33,32 @@ def sample_data_command(directory: Path, seed: int) -> None:
         click.echo(f"{path}  {path.stat().st_size:,} bytes")
 
 
+def _setting(name: str, text: str | None = None) -> Callable[[Any], Any]:
+    """Return an option for one of the settings, whose rule checks what it is given, together with that of the others."""
+    flag = "--" + name.replace("_", "-")
+    return click.option(flag, default=str(getattr(DEFAULTS, name)), show_default=True, metavar="NUMBER", help=text)
+
+
 @click.command("ingest")
 @click.argument("dataset", metavar="NAME=SOURCE")
 @click.option("--out", required=True, type=UserPath(file_okay=False), help="Folder for the results.")
-@click.option("--validation-fraction", default=DEFAULTS.validation_fraction, show_default=True, type=float)
-@click.option("--test-fraction", default=DEFAULTS.test_fraction, show_default=True, type=float)
-@click.option("--min-class-count", default=DEFAULTS.min_class_count, show_default=True, type=int)
-@click.option("--limit", default=DEFAULTS.limit, show_default=True, type=int, help="0 keeps all.")
-@click.option("--seed", default=DEFAULTS.seed, show_default=True, type=int)
+@_setting("validation_fraction")
+@_setting("test_fraction")
+@_setting("min_class_count")
+@_setting("limit", "0 keeps all.")
+@_setting("seed")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def ingest_command(dataset: str, out: Path, debug: bool, **settings: float) -> None:  # noqa: ARG001 - read by the edge
+def ingest_command(dataset: str, out: Path, debug: bool, **settings: str) -> None:  # noqa: ARG001 - read by the edge
     """Ingest one dataset and nothing else: train_data, test_data and ingest_report under --out."""
     from components.data.ingest import ingest
     from components.models.mlp.size import check_data
 
+    checked = DataSettings.of_flags(settings)
     os.environ.setdefault("FASHION_TUNING_LOG_LEVEL", "INFO")
     set_up_logging()
     info = ingest(
         dataset,
-        settings=DataSettings.from_dict(settings),
+        settings=checked,
         train_dir=out / "train_data",
         test_dir=out / "test_data",
         report_dir=out / "ingest_report",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import COMMANDS
+from pipelines.__main__ import COMMANDS, run
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = (
@@ -77,3 +77,34 @@ def test_the_script_is_declared() -> None:
 
     assert 'fashion-tuning = "pipelines.__main__:program"' in text
     assert "uv pip install -q --no-deps -e ." in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["ingest", "x=y", "--out", "x", "--limit", "-1"], "--limit must be a whole number from 0"),
+        (["ingest", "x=y", "--out", "x", "--limit", "many"], "--limit must be a whole number from 0"),
+        (
+            ["ingest", "x=y", "--out", "x", "--test-fraction", "1.5"],
+            "--test-fraction must be a number from 0.01 to 0.5",
+        ),
+        (
+            ["ingest", "x=y", "--out", "x", "--test-fraction", "nan"],
+            "--test-fraction must be a number from 0.01 to 0.5",
+        ),
+        (["sample-data", "x", "--seed", "-1"], "'--seed': -1 is not in the range"),
+    ],
+)
+def test_wrong_numbers_are_usage_errors(
+    arguments: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A number outside its rule ends the command with 64 and the option's name, before anything is read or written."""
+    monkeypatch.chdir(tmp_path)
+
+    assert 64 == run(arguments)
+    assert told in capsys.readouterr().err
+    assert [] == list(tmp_path.iterdir())
