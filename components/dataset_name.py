@@ -34,7 +34,7 @@ def parse_dataset(dataset: object) -> tuple[str, str]:
         ParameterError: Lists every problem.
     """
     if not isinstance(dataset, str):
-        raise ParameterError(f"dataset must be text such as fashion-mnist=DIR; got {dataset!r}")
+        raise ParameterError(f"dataset must be text such as fashion-mnist=DIR; got a {type(dataset).__name__}")
     name, equals, source = dataset.partition("=")
     problems = []
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:

@@ -97,7 +97,7 @@ def _datasets(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError('must be a list such as ["fashion-mnist"]') from None
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError('must be a list of at least one dataset, such as ["fashion-mnist"]')
@@ -338,6 +338,9 @@ def _checked(rule: Callable[[Any], Any], value: Any, name: str, problems: list[s
 
 
 def _shown(value: Any) -> str:
-    value = without_queries(value)
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    try:
+        value = without_queries(value)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    except RecursionError:
+        return "lists within lists without end"
     return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text[:60]

@@ -139,7 +139,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
         raise ParameterError(
             f"--parameters must be a readable file; got {path} ({error.strerror}). Correct it"
         ) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         # A parser's message repeats the line, which may have a secret in a URL.
         mark = getattr(error, "problem_mark", None)
         where = f", a mistake in line {mark.line + 1}" if mark else ""
@@ -162,5 +162,5 @@ def write_parameters(path: Path, parameters: dict[str, Any]) -> None:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

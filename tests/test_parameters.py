@@ -6,7 +6,7 @@ import pytest
 
 from components.errors import ParameterError
 from components.parameters import CHOICES, DataSettings, RunParameters
-from pipelines.presets import PRESETS, Asked, default_parameters, run_parameters
+from pipelines.presets import PRESETS, Asked, default_parameters, read_parameters, run_parameters
 
 
 @pytest.fixture
@@ -160,3 +160,26 @@ def test_flags_are_checked_like_parameters():
 
     flags = ["--validation-fraction", "--test-fraction", "--min-class-count", "--limit", "--seed"]
     assert flags == [problem.split()[0] for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", ["search_trials", "data_datasets"])
+@pytest.mark.parametrize("depth", [400, 3_000, 100_000])
+@pytest.mark.parametrize("closing", ["", "]"])
+def test_endless_lists_are_wrong_values(defaults, name, depth, closing):
+    """However deeply a value is nested, it is a wrong value of a parameter and no defect."""
+    setting = f"{name}={depth * '['}{depth * closing}"
+
+    with pytest.raises(ParameterError) as caught:
+        RunParameters.from_dict(run_parameters(defaults, "full", (setting,), ()))
+
+    assert [name] == [problem.split()[0] for problem in caught.value.problems]
+    assert len(str(caught.value)) < 300
+
+
+def test_an_endless_parameter_file_is_wrong(tmp_path):
+    """The same in a file."""
+    path = tmp_path / "p.yaml"
+    path.write_text("search_trials: " + 5_000 * "[" + 5_000 * "]")
+
+    with pytest.raises(ParameterError, match="must be a YAML file"):
+        read_parameters(path)
