@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from components.approaches import APPROACHES, SPACES
-from components.buckets import BUCKET_STORES, example_uris
+from components.buckets import BUCKET_STORES, example_uris, split_store, without_user
 from components.dataset_name import parse_dataset
 from components.errors import ParameterError
 
@@ -90,6 +90,12 @@ def _weights(value: Any) -> str:
     text = _text(value)
     if "://" in text and text.partition("://")[0] not in ("file", *BUCKET_STORES):
         raise ValueError(f"must be a path, {example_uris('bucket/file')}, or empty")
+    return text
+
+
+def _store(value: Any) -> str:
+    text = _text(value)
+    split_store(text)
     return text
 
 
@@ -182,7 +188,7 @@ class PlanSettings(_Settings):
     """The parameters that only the plan needs, and the seed of everything."""
 
     data_datasets: tuple = _parameter(_datasets)
-    study_root: str = _parameter(_text)
+    study_root: str = _parameter(_store)
     seed: int = _parameter(_integer(0, 2**31 - 1))
 
 
@@ -343,4 +349,5 @@ def _shown(value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
     except RecursionError:
         return "lists within lists without end"
+    text = without_user(text)
     return repr(text if len(text) <= 60 else text[:57] + "...") if isinstance(value, str) else text[:60]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from components.approaches import APPROACHES
-from components.buckets import example_uris
 from components.data.sources.presence import check_source
 from components.data.sources.version import source_version
 from components.dataset_name import parse_dataset
@@ -74,8 +73,6 @@ def _checked_plan(run_id: str, checked: RunParameters) -> Plan:
     run_id = os.environ.get(RUN_ID_VARIABLE) or run_id
     values = checked.to_dict()
     study_root = values["study_root"]
-    if not study_root:
-        raise ParameterError(f"study_root must be {example_uris('bucket/prefix')} or a directory; got ''. Set it")
     check_store(open_store(study_root))
     datasets = []
     for entry in values["data_datasets"]:

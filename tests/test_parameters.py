@@ -55,7 +55,7 @@ WRONG = {
     "search_mlp_algorithm": ["gp", ""],
     "search_resnet18_algorithm": ["bayesian"],
     "search_space": ["narrow"],
-    "study_root": [3, "a\nb", "x" * 1001],
+    "study_root": ["", "//", "gs://", "gs://user:secret@bucket", "ftp://host/x", 3, "a\nb", "x" * 1001],
     "train_replicates": [0, 21],
     "train_weights": [None],
     "seed": [-1, 2**31],
@@ -183,3 +183,9 @@ def test_an_endless_parameter_file_is_wrong(tmp_path):
 
     with pytest.raises(ParameterError, match="must be a YAML file"):
         read_parameters(path)
+
+
+def test_a_wrong_study_root_shows_no_password(defaults):
+    """What names no store is shown without the user and password in it."""
+    with pytest.raises(ParameterError, match=r"^study_root must be gs://.* or a directory; got 'gs://\*\*\*@bucket'$"):
+        RunParameters.from_dict(defaults | {"study_root": "gs://user:secret@bucket"})

@@ -1,12 +1,11 @@
 """Stores have one small interface to a local directory, Google Cloud Storage and S3-compatible servers."""
 
 import os
-import re
 import uuid
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
-from components.buckets import BUCKET_STORES, example_uris
+from components.buckets import BUCKET_STORES, split_store, without_user
 from components.errors import ConfigurationError, ParameterError
 from components.stores.contract import DEADLINE_SECONDS, ObjectNotFoundError, Stat, Store
 
@@ -25,19 +24,15 @@ def open_store(uri: str, *, deadline_seconds: float = DEADLINE_SECONDS) -> Store
     Raises:
         ParameterError: The URI is not one of these.
     """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        scheme, rest = "file", uri
-    if not rest.strip("/") and rest != "/":
-        raise ParameterError(f"store must be {example_uris('bucket/prefix')} or a directory; got {uri!r}")
+    try:
+        scheme, rest = split_store(uri)
+    except ValueError as error:
+        raise ParameterError(f"store {error}; got {without_user(uri)!r}") from None
     if scheme == "file":
         from components.stores.local import LocalStore
 
-        return LocalStore(unquote(urlsplit(uri).path) if separator else os.path.expanduser(rest))  # noqa: PTH111 - keeps an unknown ~name
+        return LocalStore(unquote(urlsplit(uri).path) if "://" in uri else os.path.expanduser(rest))  # noqa: PTH111 - keeps an unknown ~name
     bucket, _, prefix = rest.partition("/")
-    if scheme not in BUCKET_STORES or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", bucket):
-        display_uri = re.sub(r"//[^/@]*@", "//***@", uri)
-        raise ParameterError(f"store must be {example_uris('bucket/prefix')} or a directory; got {display_uri!r}")
     prefix = "/".join(part for part in prefix.split("/") if part)
     module, _, name = BUCKET_STORES[scheme].partition(":")
     return getattr(import_module(module), name)(bucket, prefix, deadline_seconds=deadline_seconds)
