@@ -8,6 +8,7 @@ from typing import Any
 from components.approaches import APPROACHES
 
 MAX_LENGTH = 300
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _LONGEST = 10_000
 
 
@@ -88,6 +89,14 @@ def _shortened(text: str, limit: int) -> str:
             if len(end := "…" + separator + separator.join(parts[first:])) <= limit:
                 return end
     return text[: limit - 1] + "…"
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a cell of a CSV that people open; text that a spreadsheet would take for a formula gets an apostrophe.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
 
 
 def markdown_text(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from components.models.space import Space, Value
 from components.search.trial import STATUSES, Ledger, is_scored
-from components.text import inline_code
+from components.text import csv_cell, inline_code
 
 if TYPE_CHECKING:
     import pandas
@@ -32,8 +32,6 @@ COLUMNS = (
     "error",
 )
 """Columns of the CSV before the hyperparameters."""
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -99,11 +97,8 @@ def _dtype(column: Iterable[Any]) -> str | None:
 
 
 def trials_csv(ledger: Ledger) -> str:
-    """Return one row per trial; a hyperparameter without a value is empty, and no cell can be taken for a formula.
-
-    Source: https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    frame = trials_frame(ledger).map(_cell).rename(columns=_cell)
+    """Return one row per trial; a hyperparameter without a value is empty, and no cell can be taken for a formula."""
+    frame = trials_frame(ledger).map(csv_cell).rename(columns=csv_cell)
     return frame.to_csv(index=False, lineterminator="\r\n")
 
 
@@ -127,11 +122,6 @@ def trials_markdown(ledger: Ledger) -> str:
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(value: Any) -> Any:
-    """Return a cell's value; text that a spreadsheet would take for a formula gets an apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
 
 
 def overview(ledger: Ledger) -> dict[str, Any]:

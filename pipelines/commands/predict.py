@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from components.errors import DataError, ParameterError, using
-from components.text import clean
+from components.text import clean, csv_cell
 from pipelines.paths import OutputFile, UserPath
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _writer(form: str, file: TextIO, top: int) -> "Callable[[Answer | None], Non
         def write_row(answer: "Answer | None") -> None:
             if answer is not None:
                 told = [text for name, probability in answer.top for text in (name, str(probability))]
-                rows.writerow([answer.name, *told, *[""] * (2 * top - len(told)), answer.error])
+                rows.writerow(map(csv_cell, [answer.name, *told, *[""] * (2 * top - len(told)), answer.error]))
 
         return write_row
     separator = "[\n"

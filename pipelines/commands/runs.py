@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from components.errors import using
+from components.text import csv_cell
 from pipelines.paths import OutputFile
 
 _root_option = click.option(
@@ -35,7 +36,7 @@ def list_command(study_root: str, csv_path: Path | None, as_json: bool, debug: b
     frame = runs_frame(read_summaries(study_root))
     if csv_path:
         with using(csv_path):
-            frame.to_csv(csv_path, index=False)
+            frame.map(csv_cell).rename(columns=csv_cell).to_csv(csv_path, index=False)
     if as_json:
         click.echo(frame.to_json(orient="records", indent=1))
         return

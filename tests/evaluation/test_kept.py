@@ -1,5 +1,6 @@
 """What runs cost, and how they stand beside each other."""
 
+import csv
 import json
 
 import pytest
@@ -59,6 +60,17 @@ def test_comparison_names_what_differs(root):
     assert ["b-early", "a-late"] == comparison["runs"]
     assert {"seed": {"b-early": 0, "a-late": 1}} == comparison["parameters"]
     assert not comparison["datasets"]["shoes"]["same_data"]
+
+
+def test_csv_holds_no_formula(root, tmp_path):
+    """A run's id that a spreadsheet would run is defused in the CSV; numbers stay numbers."""
+    open_store(root).create("runs/@SUM(A1)/summary.json", json.dumps(summary(0.8)).encode())
+
+    assert 0 == run(["runs", "list", "--study-root", root, "--csv", str(tmp_path / "runs.csv")])
+
+    rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
+    assert ["'@SUM(A1)", "b-early", "a-late"] == [row["run"] for row in rows]
+    assert ["0.8", "0.8", "0.9"] == [row["mlp accuracy"] for row in rows]
 
 
 def test_commands_show_them(root, tmp_path, capsys):

@@ -104,7 +104,7 @@ def test_markdown_is_one_row_per_trial():
 
 def test_csv_holds_no_formula():
     """Text that a spreadsheet would run is defused, wherever it comes from; numbers stay numbers."""
-    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "plain"]
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "plain"]
     ledger = make_ledger([make_trial(i, error=t, worker=t, score=-0.5) for i, t in enumerate(texts)])
     rows = list(csv.DictReader(io.StringIO(trials_csv(ledger), newline="")))
 

@@ -66,6 +66,17 @@ def test_json_and_csv_say_the_same(model: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_csv_holds_no_formula(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture's name that a spreadsheet would run is defused in the CSV, and as it is in JSON."""
+    monkeypatch.chdir(tmp_path)
+    Path("images.npy").rename("=cmd.npy")
+    for form in ("csv", "json"):
+        assert 0 == run(["predict", "shop", "=cmd.npy", "--model", str(model), "--format", form, "--out", form])
+
+    assert "'=cmd.npy[0]" == next(csv.DictReader(io.StringIO(Path("csv").read_text())))["image"]
+    assert "=cmd.npy[0]" == json.loads(Path("json").read_text())[0]["image"]
+
+
 def test_nothing_half_written_stays(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop in the middle leaves the file of before."""
     (tmp_path / "out.csv").write_text("before")
