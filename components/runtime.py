@@ -51,7 +51,7 @@ def _announce(event: str, name: str, **values: Any) -> None:
     path = os.environ.get(EVENTS_VARIABLE)
     if path:
         line = json.dumps({"event": event, "step": name, "time": time.time(), **values}) + "\n"
-        with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write of one line: appends do not mix
+        with using(path), open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - one write of one line: appends do not mix
             file.write(line)
 
 
