@@ -91,6 +91,15 @@ def test_what_cannot_be_read_changes_no_other_answer(model: Path, pictures: Path
     assert "must be of shape (6, 6, 3); got (6, 7, 3)" in found[-1].error
 
 
+def test_an_empty_array_is_no_defect(model: Path, tmp_path: Path) -> None:
+    """A file that ends before an array begins is one that cannot be read."""
+    (tmp_path / "images.npy").touch()
+
+    (answer,) = answers(model, tmp_path / "images.npy")
+
+    assert "must be readable; got No data left in file" in answer.error
+
+
 def test_a_link_to_nothing_is_not_called_missing(model: Path, tmp_path: Path) -> None:
     """A mistyped name and a link that leads nowhere need different remedies."""
     (tmp_path / "link.png").symlink_to("gone.png")

@@ -78,7 +78,7 @@ class Pictures:
             return _failing(label, error)
         except OSError as error:
             return _failing(label, file_error(error, "must be readable", escaped(label)))
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             return _failing(label, DataError(f"{escaped(label)} must be readable; got {error}. Check the path"))
         single = FileMembers({label: path})
         return _Part([label], lambda _: single.read(label))
