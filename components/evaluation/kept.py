@@ -6,6 +6,7 @@ Kubeflow's artifact paths cannot be guessed from outside; `submit --wait`, `runs
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import yaml
 
 from components.errors import DataError, StorageError
 from components.evaluation.report.history import FOLDER
-from components.stores import Store, open_store
+from components.stores import ObjectNotFoundError, Store, open_store
 
 if TYPE_CHECKING:
     import pandas
@@ -64,16 +65,23 @@ def keep_result(run: dict[str, Any], name: str, path: Path) -> None:
     open_store(run["study_root"]).create(result_key(run["id"], name), path.read_bytes())
 
 
-def forget_results(study_root: str, run_id: str) -> None:
-    """Remove what a run kept: a local run goes on in its folder under the same id, also with other parameters.
+def replace_results(run: dict[str, Any], summary: Path, report: Path) -> None:
+    """Keep a run's results in place of earlier ones: a local run goes on in its folder under the same id, also with other parameters.
 
     Args:
-        study_root: Store or directory.
-        run_id: The run's id.
+        run: `id` and `study_root`.
+        summary: `summary.json` of the run.
+        report: Its report.
     """
-    root = open_store(study_root)
+    root, new = open_store(run["study_root"]), summary.read_bytes()
+    with suppress(ObjectNotFoundError):
+        if root.read(result_key(run["id"], SUMMARY)) == new:
+            return
     for name in (SUMMARY, REPORT, PARAMETERS):
-        root.delete(result_key(run_id, name))
+        root.delete(result_key(run["id"], name))
+    keep_parameters(run, json.loads(new)["parameters"])
+    keep_result(run, REPORT, report)
+    keep_result(run, SUMMARY, summary)
 
 
 def read_summaries(study_root: str) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kfp import components, local
+from kfp.local import subprocess_task_handler
 
 from pipelines.local.redaction import Redacted, secrets_of
 
@@ -35,9 +36,15 @@ def main(out: Path) -> None:
         # "The runner ignores the image": true, and wanted: this environment has what every image has.
         warnings.filterwarnings("ignore", category=RuntimeWarning)
         runner = local.SubprocessRunner(use_venv=False)
+        subprocess_task_handler.replace_python_executable = _with_this_python
     local.init(runner=runner, **options)
     pipeline = components.load_component_from_file(str(out / "pipeline.yaml"))
     pipeline(**settings["parameters"])
+
+
+def _with_this_python(full_command: list[str], new_executable: str) -> list[str]:
+    """Return a step's command for this interpreter; kfp would also rewrite `python3` in paths and parameters."""
+    return [new_executable if part == "python3" else part for part in full_command]
 
 
 def _end_with(parent: int, *, containers: bool) -> None:

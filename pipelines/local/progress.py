@@ -61,6 +61,7 @@ class Progress:
         """Read what is new and show it."""
         for event in self._new_events():
             if event["event"] == "progress":
+                self._steps.setdefault(event["step"], {**event, "event": "started", "began": event["time"]})
                 self._steps[event["step"]]["progress"] = event["message"]
                 self._say(f"{event['step']}: {event['message']}")
                 continue

@@ -1,31 +1,43 @@
 """`run` does the whole job without a cluster: kfp.local runs the compiled graph in a process that is watched from here."""
 
-import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from components.approaches import APPROACHES
 from components.data.sources.presence import check_source
-from components.dataset_name import parse_dataset, redacted_dataset
-from components.errors import ConfigurationError, FashionTuningError, ParameterError, StorageError
-from components.evaluation.kept import forget_results
+from components.dataset_name import local_path, parse_dataset
+from components.errors import DataError, FashionTuningError, ParameterError
+from components.evaluation.kept import replace_results
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
+from components.search.study.spec import asked_of, refuse_another
+from components.search.study.study import Study
+from components.stores import open_store
 from pipelines.interruption import interrupted_once
-from pipelines.presets import Asked, default_parameters, write_parameters
+from pipelines.local.folder import (
+    LOCAL_RUN,
+    REPORT,
+    SUMMARY,
+    collect,
+    only_user_of,
+    passes,
+    read_settings,
+    remove_unfinished,
+    write_settings,
+)
+from pipelines.presets import Asked, default_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL_RUN = "local"
-"""Id of a run that has a study root of its own."""
 STOP_SECONDS = 12.0
 """How long a stopped run may take to save what it has; workers promise 10 s."""
 
@@ -53,40 +65,51 @@ def run_here(asked: Asked, out: Path, *, containers: bool, message_format: str |
     """
     from pipelines.local.notify import notifying
 
-    first = _earlier_settings(out)
+    first = read_settings(out)
     earlier = first if asked.is_nothing else None
     parameters = earlier["parameters"] if earlier else _checked_parameters(asked, out)
     containers = containers or bool(earlier and earlier["containers"])
     run_id = _run_id(first, parameters["study_root"], out)
-    with _only_run_in(out):
+    with only_user_of(out) as lock:
         if earlier is None:
             parameters = _with_sample(parameters, asked, out)
-        if first and first["parameters"] != parameters:
-            forget_results(parameters["study_root"], run_id)
-        for earlier_pass in (out / "artifacts").glob("*/"):
-            _remove_unfinished(earlier_pass)
-        _write_inputs(out, {"id": run_id, "parameters": parameters, "containers": containers})
+        _refuse_another_search(parameters, run_id, out)
+        if first and first["moved"]:
+            # kfp's cache names artifacts by their old paths: steps run again, trials do not.
+            shutil.rmtree(out / "cache", ignore_errors=True)
+        for earlier_pass in passes(out):
+            remove_unfinished(earlier_pass)
+        _compile(out, containers)
+        write_settings(out, run_id=run_id, parameters=parameters, containers=containers)
         started = time.monotonic()
-        with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
-            _run(out, run_id, parameters, debug)
+        try:
+            with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
+                _run(out, run_id, parameters, debug, lock)
+        except RunEndedError as error:
+            if first and error.exit_code == ParameterError.exit_code:
+                # What was refused must not be what the folder goes on with.
+                write_settings(out, run_id=first["id"], parameters=first["parameters"], containers=first["containers"])
+            raise
+        replace_results({"id": run_id, "study_root": parameters["study_root"]}, out / SUMMARY, out / REPORT)
         return time.monotonic() - started
 
 
-def _earlier_settings(out: Path) -> dict[str, Any] | None:
-    path = out / "parameters.json"
-    try:
-        if not path.exists():
-            return None
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            "parameters": settings["parameters"],
-            "containers": settings["containers"],
-            "id": settings.get("id", LOCAL_RUN),
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(
-            f"{path} must hold the parameters of the first start; got {error}. Use another --out"
-        ) from None
+def _refuse_another_search(parameters: dict[str, Any], run_id: str, out: Path) -> None:
+    """Raise `ParameterError` where a study of the run was asked for another search, before anything changes."""
+    root, settings = open_store(parameters["study_root"]), RunParameters.from_dict(parameters).search
+    remedy = (
+        f"take another --out; with --set study_root={root.uri} and search_warm_start its studies begin with what these"
+        f" found. Nothing in {out} was changed"
+    )
+    for dataset in parameters["data_datasets"]:
+        for approach in APPROACHES:
+            name = f"{run_id}-{parse_dataset(dataset)[0]}-{approach}"
+            try:
+                spec = Study.open(root, name).spec
+            except DataError:
+                continue
+            wanted = {**spec, **asked_of(approach, settings)}
+            refuse_another(f"study {root.uri}/{name}", wanted, spec, remedy=remedy)
 
 
 def _run_id(first: dict[str, Any] | None, study_root: str, out: Path) -> str:
@@ -101,11 +124,22 @@ def _checked_parameters(asked: Asked, out: Path) -> dict[str, Any]:
     checked = RunParameters.from_dict(asked.parameters(default_parameters(str(out / "studies")))).to_dict()
     for name in ("study_root", "train_weights"):
         if checked[name] and "://" not in checked[name]:
-            checked[name] = str(Path(checked[name]).expanduser().absolute())
+            checked[name] = _absolute(checked[name])
+    checked["data_datasets"] = [_with_absolute_source(dataset) for dataset in checked["data_datasets"]]
     for dataset in checked["data_datasets"]:
         if asked.preset != "quickstart" or "=" in dataset:
             check_source(*parse_dataset(dataset), secrets_are_here=True)
     return checked
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111 - keeps an unknown ~name
+
+
+def _with_absolute_source(dataset: str) -> str:
+    """Return NAME=SOURCE as it means the same in every directory."""
+    name, source = parse_dataset(dataset)
+    return f"{name}={_absolute(source)}" if source and "://" not in source and local_path(source) else dataset
 
 
 def _with_sample(parameters: dict[str, Any], asked: Asked, out: Path) -> dict[str, Any]:
@@ -123,54 +157,15 @@ def _with_sample(parameters: dict[str, Any], asked: Asked, out: Path) -> dict[st
     return parameters | {"data_datasets": sources}
 
 
-@contextmanager
-def _only_run_in(out: Path) -> Iterator[None]:
-    """Refuse a second run in the same folder while the first one lives."""
-    import fcntl
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        raise StorageError(f"--out must be a folder that can be written; got {out} ({error.strerror})") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError(f"{out} is in use by another run. Wait for it or take another --out") from None
-        yield
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Delete what steps left that a stop or a failure ended: only a finished one has its `executor_output.json`."""
-    for step in folder.glob("*/"):
-        if step.name.startswith("for-loop-"):
-            _remove_unfinished(step)
-        elif not (step / "executor_output.json").exists():
-            shutil.rmtree(step, ignore_errors=True)
-
-
-def _write_inputs(out: Path, settings: dict[str, Any]) -> None:
+def _compile(out: Path, containers: bool) -> None:
     from pipelines.compilation import compile_pipeline
     from pipelines.profile import load_profile
 
-    if "python3" in str(out):
-        raise ParameterError(f"--out must not contain 'python3', which the local runner rewrites; got {out}")
-    if settings["containers"]:
+    if containers:
         from pipelines.local.containers import check_engine
 
         check_engine(out)
     compile_pipeline(out / "pipeline.yaml", load_profile("local"))
-    path = out / "parameters.json"
-    path.touch()
-    path.chmod(0o600)  # a presigned source has its signature here
-    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    own = settings["parameters"]["study_root"]
-    is_own = "://" not in own and Path(own).is_relative_to(out)  # a repetition has another
-    repeated = {name: value for name, value in settings["parameters"].items() if name != "study_root" or not is_own}
-    # The signature of a presigned source has no place in a file that people pass on.
-    asked = [redacted_dataset(dataset) if "?" in dataset else dataset for dataset in repeated["data_datasets"]]
-    write_parameters(out / "parameters.yaml", repeated | {"data_datasets": asked})
 
 
 def _environment(out: Path, run_id: str, debug: bool) -> dict[str, str]:
@@ -192,11 +187,12 @@ def _environment(out: Path, run_id: str, debug: bool) -> dict[str, str]:
     return environment | ({"FASHION_TUNING_DEBUG": "1"} if debug else {})
 
 
-def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> None:
+def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool, lock: IO[str]) -> None:
     """Start the runner, show its progress, and raise what ended it."""
     from pipelines.local.progress import Progress
     from pipelines.local.redaction import secrets_of, strike_out_files
 
+    earlier = passes(out)
     events = out / "events.jsonl"
     events.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pipelines.local.process", str(out)]
@@ -212,6 +208,7 @@ def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> Non
             stdin=subprocess.DEVNULL,
             env=_environment(out, run_id, debug),
             start_new_session=True,
+            pass_fds=(lock.fileno(),),  # where this process is killed, the folder is in use until the runner is gone
         )
         try:
             # A failed step ends the run at once: kfp.local would finish its siblings first.
@@ -221,7 +218,7 @@ def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> Non
             progress.update()
         except KeyboardInterrupt as error:
             code = 128 + (error.args[0] if error.args else signal.SIGINT)
-            remedy = f"Go on with: fashion-tuning run --out {out}"
+            remedy = f"Go on with: fashion-tuning run --out {shlex.quote(str(out))}"
             raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
         finally:
             _stop(child)
@@ -231,7 +228,7 @@ def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool) -> Non
         raise RunEndedError(first["code"], f"{first['step']}: {first['message']} (log: {out / 'run.log'})")
     if child.returncode != 0:
         raise FashionTuningError(f"the runner ended with exit code {child.returncode}; see {out / 'run.log'}")
-    _collect(out)
+    collect(out, earlier)
 
 
 def _stop(child: subprocess.Popen) -> None:
@@ -254,14 +251,3 @@ def _group_lives(child: subprocess.Popen) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _collect(out: Path) -> None:
-    """Copy the report and the summary of the newest pass to the top of the run's folder."""
-    newest = max((out / "artifacts").iterdir(), key=lambda path: path.name)
-    for source, name in ((newest / "report" / "html", "report.html"), (newest / "promote" / "summary", "summary.json")):
-        if not source.exists():
-            raise FashionTuningError(f"{source} must exist after a run; see {out / 'run.log'}")
-        partial = out / f"{name}.partial"
-        shutil.copyfile(source, partial)
-        partial.replace(out / name)

@@ -73,14 +73,7 @@ class StudySpec:
             dataset=info.name,
             data_hash=info.content_hash,
             space=approach.SPACES[settings.space].to_json(),
-            algorithm=settings.algorithm(approach.APPROACH),
-            trials=settings.trials,
-            minutes=settings.minutes,
-            epochs=settings.epochs,
-            pruning=settings.pruning,
-            warm_start=settings.warm_start,
-            seed=settings.seed,
-            weights=settings.weights if APPROACHES[approach.APPROACH].pretrained else "",
+            **asked_of(approach.APPROACH, settings),
             device="gpu" if require_gpu or approach.has_gpu() else "cpu",
             batch_size=batch_size_for(info.counts["train"], approach.LARGEST_BATCH),
         )
@@ -91,6 +84,20 @@ class StudySpec:
         space_hash = Space.from_json(space).content_hash if space else ""
         values = {"schema": SCHEMA, **dataclasses.asdict(self), "space": space, "space_hash": space_hash}
         return cast(SpecRecord, values)
+
+
+def asked_of(approach: str, settings: SearchSettings) -> dict[str, Any]:
+    """Return what the settings alone say of an approach's study: its spec without data, space and device."""
+    return {
+        "algorithm": settings.algorithm(approach),
+        "trials": settings.trials,
+        "minutes": settings.minutes,
+        "epochs": settings.epochs,
+        "pruning": settings.pruning,
+        "warm_start": settings.warm_start,
+        "seed": settings.seed,
+        "weights": settings.weights if APPROACHES[approach].pretrained else "",
+    }
 
 
 def meaning(spec: SpecRecord) -> tuple[Any, ...]:
@@ -105,13 +112,19 @@ def meaning(spec: SpecRecord) -> tuple[Any, ...]:
     )
 
 
-def refuse_another(study: str, wanted: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+def refuse_another(
+    study: str,
+    wanted: Mapping[str, Any],
+    actual: Mapping[str, Any],
+    remedy: str = "start a new study under the same study root",
+) -> None:
     """Raise `ParameterError` where a study was asked for something else than it was created with; it says what.
 
     Args:
         study: Name for the message.
         wanted: What `StudySpec.to_json` gives.
         actual: Content of the study's `spec.json`.
+        remedy: What else to do than to restore what it was asked for.
     """
     if actual["schema"] != SCHEMA:
         raise ParameterError(
@@ -122,8 +135,7 @@ def refuse_another(study: str, wanted: Mapping[str, Any], actual: Mapping[str, A
     if differing:
         changes = (f"{key} was {_short(actual.get(key))} and is {_short(wanted.get(key))}" for key in differing)
         raise ParameterError(
-            f"{study} must be continued with what it was created with; {', '.join(changes)}. Restore that, or start a new study"
-            " under the same study root"
+            f"{study} must be continued with what it was created with; {', '.join(changes)}. Restore that, or {remedy}"
         )
 
 

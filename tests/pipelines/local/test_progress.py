@@ -40,6 +40,17 @@ def test_steps_say_how_far_they_are(tmp_path, shown, capsys):
     ]
 
 
+def test_a_step_that_was_not_seen_starting(tmp_path, shown, capsys):
+    """Its progress is shown all the same."""
+    event = {"event": "progress", "step": "train-mlp shoes", "time": 140.0, "message": "replicate 1 of 3"}
+    (tmp_path / "events.jsonl").write_text(json.dumps(event) + "\n")
+
+    shown.update()
+    shown.table()
+
+    assert "train-mlp shoes: replicate 1 of 3" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("quiet", "told"), [(0.0, 1), (1000.0, 0)])
 def test_long_trials_tell_their_epochs(tmp_path, shown, capsys, monkeypatch, quiet, told):
     """A study that has said nothing for a while tells each epoch; one that says something every few seconds does not."""

@@ -1,0 +1,219 @@
+"""The folder of a local run: what a start with other parameters, of another place or beside another run may change in it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.errors import ConfigurationError, ParameterError, PermissionDeniedError, StorageError
+from components.evaluation.kept import PARAMETERS, keep_parameters, keep_result
+from components.parameters import RunParameters
+from components.search.study.spec import StudySpec, asked_of
+from components.search.study.study import Study
+from components.stores import open_store
+from pipelines.local import run as local_run
+from pipelines.local.folder import REPORT, SUMMARY, collect, only_user_of, passes, read_settings, remove_unfinished
+from pipelines.local.process import _with_this_python
+from pipelines.local.run import RunEndedError, run_here
+from pipelines.presets import Asked
+
+OPTIONS = {"containers": False, "message_format": None, "debug": False}
+
+
+@pytest.fixture
+def graph(monkeypatch):
+    """What the graph does in place of its steps: it keeps a summary of its parameters, or raises `graph.error`."""
+
+    class Graph:
+        error = None
+
+        def __call__(self, out, run_id, parameters, *_):
+            if self.error:
+                raise self.error
+            summary = {"parameters": parameters, "datasets": {}}
+            (out / SUMMARY).write_text(json.dumps(summary))
+            (out / REPORT).write_text("report")
+            run = {"id": run_id, "study_root": parameters["study_root"]}
+            keep_result(run, REPORT, out / REPORT)
+            keep_parameters(run, parameters)
+            keep_result(run, SUMMARY, out / SUMMARY)
+
+    made = Graph()
+    monkeypatch.setattr(local_run, "_run", made)
+    return made
+
+
+def asked(*settings, **given):
+    return Asked(preset=given.pop("preset", "quickstart"), settings=settings, **given)
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """All files that say what the run was asked for and what it found."""
+    files = [*out.glob("parameters.*"), *out.glob("studies/**/*"), out / SUMMARY, out / REPORT]
+    return {str(path): path.read_bytes() for path in files if path.is_file()}
+
+
+def make_study(out: Path):
+    """A study of the run as its search step makes it."""
+    parameters = read_settings(out)["parameters"]
+    asked_for = asked_of("mlp", RunParameters.from_dict(parameters).search)
+    spec = StudySpec(approach="mlp", dataset="fashion-mnist", data_hash="0" * 64, **asked_for)
+    Study.create_or_open(open_store(parameters["study_root"]), "local-fashion-mnist-mlp", spec)
+
+
+def test_results_of_other_parameters_take_the_place_of_the_first_ones(tmp_path, graph):
+    """They do so when they are there, and `runs list` never shows the first result for the other parameters."""
+    out = tmp_path / "out"
+    run_here(asked("promote_min_gain=0.1"), out, **OPTIONS)
+    graph.error = RunEndedError(70, "broken")
+    with pytest.raises(RunEndedError):
+        run_here(asked("promote_min_gain=0.2"), out, **OPTIONS)
+    kept = out / "studies/runs/local"
+    after_failure = json.loads((kept / SUMMARY).read_text())["parameters"]
+    graph.error = None
+    run_here(Asked(), out, **OPTIONS)
+
+    assert 0.1 == after_failure["promote_min_gain"]
+    assert 0.2 == json.loads((kept / SUMMARY).read_text())["parameters"]["promote_min_gain"]
+    assert "promote_min_gain: 0.2" in (kept / PARAMETERS).read_text()
+
+
+@pytest.mark.usefixtures("graph")
+def test_another_search_is_refused_before_anything_changes(tmp_path):
+    """The studies, their results and what the folder goes on with stay as they are."""
+    out = tmp_path / "out"
+    run_here(asked(), out, **OPTIONS)
+    make_study(out)
+    before = content(out)
+
+    with pytest.raises(ParameterError, match=r"trials was 4 and is 3.*take another --out.*Nothing in"):
+        run_here(asked("search_trials=3"), out, **OPTIONS)
+
+    assert before == content(out)
+    run_here(Asked(), out, **OPTIONS)
+
+
+def test_what_a_step_refuses_is_not_gone_on_with(tmp_path, graph):
+    """Other data is known only after ingest; the next start without flags asks for what the folder holds."""
+    out = tmp_path / "out"
+    run_here(asked(), out, **OPTIONS)
+    before = content(out)
+    graph.error = RunEndedError(64, "search-mlp: data_hash was ... and is ...")
+
+    with pytest.raises(RunEndedError):
+        run_here(asked("data_limit=100"), out, **OPTIONS)
+
+    assert before == content(out)
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_folder_that_was_moved_goes_on_where_it_is(tmp_path):
+    """Its studies and its sample are found there, and nothing appears in the old place."""
+    before, now = tmp_path / "before", tmp_path / "now"
+    run_here(asked(), before, **OPTIONS)
+    make_study(before)
+    (before / "cache").mkdir()
+    before.rename(now)
+    run_here(Asked(), now, **OPTIONS)
+
+    kept = read_settings(now)
+    assert not before.exists()
+    assert ("local", str(now / "studies")) == (kept["id"], kept["parameters"]["study_root"])
+    assert [f"fashion-mnist={now}/sample/fashion-mnist"] == kept["parameters"]["data_datasets"][:1]
+    assert not (now / "cache").exists()
+    assert not kept["moved"]
+
+
+@pytest.mark.usefixtures("graph")
+def test_sources_mean_the_same_in_every_directory(tmp_path, monkeypatch):
+    """A run goes on and is repeated from anywhere."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    datasets = ("shoes=mine", "bags=~/mine", "fashion-mnist")
+    run_here(asked(preset="full", datasets=datasets), tmp_path / "out", **OPTIONS)
+
+    expected = [f"shoes={tmp_path}/mine", f"bags={tmp_path}/mine", "fashion-mnist"]
+    assert expected == read_settings(tmp_path / "out")["parameters"]["data_datasets"]
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("parameter", ["study_root=~nosuch/studies", "train_weights=~nosuch/weights.pth"])
+def test_an_unknown_home_is_a_path_like_any_other(tmp_path, monkeypatch, parameter):
+    """It is no defect of the program."""
+    monkeypatch.chdir(tmp_path)
+    run_here(asked(parameter), tmp_path / "out", **OPTIONS)
+
+    name, _, path = parameter.partition("=")
+    assert read_settings(tmp_path / "out")["parameters"][name].endswith(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parameters": {}, "containers": false}'])
+def test_damaged_settings_are_refused(tmp_path, text):
+    """One line says which file is wrong."""
+    (tmp_path / "parameters.json").write_text(text)
+
+    with pytest.raises(StorageError, match=r"parameters.json must hold the parameters of the first start; got .*Use"):
+        read_settings(tmp_path)
+
+
+def test_the_newest_pass_is_not_told_by_its_name(tmp_path):
+    """A clock may be set back, or summer time may end."""
+    for name in ("pipeline-2026-11-26-10", "pipeline-2026-11-26-09"):
+        earlier = passes(tmp_path)
+        for file in ("report/html", "promote/summary"):
+            path = tmp_path / "artifacts" / name / file
+            path.parent.mkdir(parents=True)
+            path.write_text(name)
+    collect(tmp_path, earlier)
+
+    assert ["pipeline-2026-11-26-09"] * 2 == [(tmp_path / name).read_text() for name in (SUMMARY, REPORT)]
+
+
+def test_unfinished_steps_leave_nothing(tmp_path):
+    """What a stopped or failed step wrote is deleted before the run goes on; a finished one's files stay."""
+    finished = [tmp_path / name for name in ("plan", "for-loop-1-iteration-0/ingest")]
+    stopped = [tmp_path / name for name in ("report", "for-loop-1-iteration-0/for-loop-2-iteration-1/train-resnet18")]
+    for step in (*finished, *stopped):
+        (step / "model").mkdir(parents=True)
+        (step / "model" / "model.onnx").write_bytes(b"half of it")
+    for step in finished:
+        (step / "executor_output.json").write_text("{}")
+
+    remove_unfinished(tmp_path)
+
+    assert sorted(finished) == sorted(path.parents[1] for path in tmp_path.rglob("model.onnx"))
+    assert [] == [step for step in stopped if step.exists()]
+
+
+def test_a_child_keeps_the_folder_in_use(tmp_path):
+    """Where the command is killed, its runner still works for some seconds; a second run must not begin beside it."""
+    with only_user_of(tmp_path) as lock:
+        command = [sys.executable, "-c", "input()"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(lock.fileno(),))
+    with pytest.raises(ConfigurationError, match="in use"), only_user_of(tmp_path):
+        pass
+    child.communicate(b"\n", timeout=30)
+    with only_user_of(tmp_path):
+        pass
+
+
+def test_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    """It is a permission that is missing."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(PermissionDeniedError, match="--out must be a folder that can be written"):
+        only_user_of(tmp_path / "out").__enter__()
+
+
+def test_only_the_interpreter_is_replaced():
+    """A path or a parameter may contain python3."""
+    command = ["python3", "-m", "components", "ingest", '{"source": "/data/python3-course"}', "--root=gs://python3/x"]
+
+    assert ["/venv/bin/python", *command[1:]] == _with_this_python(command, "/venv/bin/python")
