@@ -1,6 +1,7 @@
 """The command line is `fashion-tuning`, also `python -m pipelines`."""
 
 import os
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from components.errors import ParameterError, reporting
+from pipelines.interruption import StoppedError
 
 PROGRAM = "fashion-tuning"
 COMMANDS = {
@@ -80,8 +82,8 @@ def run(arguments: list[str]) -> int:
             except click.exceptions.NoArgsIsHelpError as error:
                 error.show()
                 return 0
-            except click.Abort:
-                raise KeyboardInterrupt from None
+            except (click.Abort, KeyboardInterrupt):
+                raise _stopped(signal.SIGINT) from None
             except click.UsageError as error:
                 raise ParameterError(f"{error.format_message()} See --help") from None
     except SystemExit as ended:
@@ -90,7 +92,17 @@ def run(arguments: list[str]) -> int:
 
 def program() -> int:
     """Run the command that this process was started with; `fashion-tuning` calls it."""
+    signal.signal(signal.SIGTERM, _terminate)
     return run(sys.argv[1:])
+
+
+def _terminate(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends the process wherever it is
+    raise _stopped(number)
+
+
+def _stopped(number: int) -> StoppedError:
+    return StoppedError(number, "stopped before it was done. Run the same command again")
 
 
 if __name__ == "__main__":

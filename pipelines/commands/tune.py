@@ -23,11 +23,15 @@ from components.search.study.study import Study
 from components.search.trial import Ledger
 from components.stores import open_store
 from pipelines.commands.options import PARAMETERS_OPTION, SET_OPTION
+from pipelines.local.folder import only_user_of
 from pipelines.paths import UserPath
 from pipelines.presets import Asked, default_parameters
 
 UNUSED = ("study_root", "search_workers", "promote_champion", "promote_min_gain")
 """Run parameters that say nothing here."""
+
+SCRATCH = ".ingest-"
+"""What the names of folders begin with in which data waits until the study is known to be of it."""
 
 
 @click.command("tune")
@@ -79,7 +83,8 @@ def tune_command(
     checked = RunParameters.from_dict(asked.parameters(defaults) | fixed)
     check_source(*parse_dataset(dataset), secrets_are_here=True)
     set_up_logging()
-    evaluation = _tune(approach, dataset, checked, study_dir, study_name, out)
+    with only_user_of(out):
+        evaluation = _tune(approach, dataset, checked, study_dir, study_name, out)
     if as_json:
         click.echo(json.dumps({"out": str(out), "evaluation": evaluation}, indent=1))
     else:
@@ -97,8 +102,9 @@ def _tune(
     from components.training import train_final
 
     module = load_approach(approach)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=out) as scratch:
+    for left in out.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left)  # of a start that was killed
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=out) as scratch:
         new = {name: Path(scratch, name) for name in ("train_data", "test_data", "ingest_report")}
         info = ingest(
             dataset,

@@ -1,4 +1,6 @@
 import os
+import signal
+import socket
 import subprocess
 import sys
 from importlib import import_module
@@ -108,3 +110,21 @@ def test_wrong_numbers_are_usage_errors(
     assert 64 == run(arguments)
     assert told in capsys.readouterr().err
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_command_says_so(number: signal.Signals, tmp_path: Path) -> None:
+    """One line, the shell's exit code for the signal, and nothing half-written."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        source = f"shoes=http://127.0.0.1:{server.getsockname()[1]}/shoes.zip"
+        command = [sys.executable, "-m", "pipelines", "ingest", source, "--out", str(tmp_path / "out")]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as child:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                child.send_signal(number)
+                _, said = child.communicate(timeout=60)
+
+    expected = f"ERROR {128 + number} ingest: stopped before it was done. Run the same command again"
+    assert (128 + number, expected) == (child.returncode, said.strip())
+    assert not list(tmp_path.rglob("*"))

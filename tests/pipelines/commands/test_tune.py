@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.data.sample.sample import write_sample
+from pipelines.local.folder import only_user_of
 from tests.once import once
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,6 +50,8 @@ def test_tune_searches_trains_and_scores(tuned, tmp_path):
     assert stdout.splitlines()[-1].startswith("mean of 2: test accuracy 0.")
     assert 2 == len(list(study.glob("trials/*/result.json")))
 
+    left = tmp_path / "other" / ".ingest-left"  # by a start that was killed
+    left.mkdir(parents=True)
     file = tmp_path / "parameters.yaml"
     file.write_text("data_limit: 300\nsearch_epochs: 1\ntrain_replicates: 2\npromote_champion: false\n")
     again = tune(
@@ -56,6 +59,7 @@ def test_tune_searches_trains_and_scores(tuned, tmp_path):
     )
 
     assert 0 == again.returncode, again.stderr
+    assert not left.exists()
     assert 2 == len(json.loads(again.stdout)["evaluation"]["replicates"])
     reused = json.loads((tmp_path / "other" / "model" / "model.json").read_text())
     assert trained["hyperparameters"] == reused["hyperparameters"]
@@ -100,3 +104,12 @@ def test_a_study_that_does_not_fit_changes_nothing(tuned, tmp_path):
     seeds = [json.loads(path.read_text()) for path in sorted((out / "studies/longer").glob("trials/*/params.json"))]
     assert 2 == len(seeds)
     assert any(seed["reused_from"].startswith("fashion-mnist-mlp/") for seed in seeds)
+
+
+def test_two_in_one_folder_are_refused(tuned, tmp_path):
+    """They would delete each other's data."""
+    with only_user_of(tmp_path):
+        ended = tune("mlp", tuned[0], "--out", str(tmp_path), *settings(*TINY))
+
+    assert 78 == ended.returncode
+    assert "is in use by another run" in ended.stderr
