@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from components.dataset_name import KNOWN
 from components.errors import FashionTuningError
 from components.evaluation.champion.gate import promote
 from components.evaluation.kept import REPORT, SUMMARY, keep_parameters, keep_result
 from components.evaluation.registry import register_all
 from components.evaluation.report.report import write_report
-from components.parameters import PromotionSettings
+from components.parameters import PromotionSettings, RunParameters
 from components.search.study.checkpoints import Checkpoints
 from components.search.study.objects import REPLICATES
 from components.stores import open_store
@@ -47,7 +48,7 @@ def report_step(
 
     Args:
         run: `id`, `study_root` and `study_prefix` as the plan fixed them.
-        parameters: Every run parameter.
+        parameters: Every run parameter as the plan shows it, whole numbers perhaps as floats.
         evaluation_dirs: One per dataset and approach.
         ingest_report_dirs: One per dataset.
         test_dirs: One `test_data` per dataset.
@@ -58,6 +59,7 @@ def report_step(
     Returns:
         Headline scores by `<dataset> <approach> <score>`, so that runs compare in the UI.
     """
+    parameters = _with_integers(parameters)
     summary = write_report(
         evaluation_dirs=evaluation_dirs,
         ingest_report_dirs=ingest_report_dirs,
@@ -77,6 +79,13 @@ def report_step(
         for approach, scores in part["approaches"].items()
         for score in ("accuracy", "macro_f1")
     }
+
+
+def _with_integers(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return run parameters with the types that the plan gave them: on their way here a struct makes floats of integers."""
+    # Sources are kept as they are: a redacted one need not be one that a run takes.
+    checked = RunParameters.from_dict({**parameters, "data_datasets": KNOWN})
+    return {**checked.to_dict(), "data_datasets": parameters["data_datasets"]}
 
 
 def promote_step(
