@@ -36,6 +36,9 @@ MAX_CLASSES = 60
 BANDS = (0.5, 0.75, 0.9, 0.97)
 """Shares of trials, from the worst, at which parallel coordinates change colour: most lines are background."""
 
+PLATE = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.82, "pad": 1.2}
+"""What keeps a text readable that stands on lines."""
+
 
 @styled
 def differences(comparisons: Sequence[Comparison]) -> Markup:
@@ -166,13 +169,12 @@ def parallel_coordinates(ledger: Ledger, approach: str, title: str) -> Markup | 
             width, alpha = (0.8, 0.55) if band < 3 else (1.3, 0.9)
             axes.add_collection(LineCollection(chosen, colors=colour, linewidths=width, alpha=alpha))
     axes.plot(np.arange(len(names)), heights[-1], color=INK, linewidth=2.4, marker="o", markersize=5)
-    plate = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.82, "pad": 1.2}
     for place, (name, marks) in enumerate(zip(names, ticks, strict=True)):
         axes.axvline(place, color=MUTED, linewidth=0.8)
         axes.text(place, 1.1, clean(name.replace("_", " "), 20), ha="center", va="bottom", color=INK, fontsize=8.5)
         for height, text in marks:
             axes.text(
-                place + 0.035, height, text, ha="left", va="center", fontsize=7.5, color=INK, bbox=plate, zorder=5
+                place + 0.035, height, text, ha="left", va="center", fontsize=7.5, color=INK, bbox=PLATE, zorder=5
             )  # fmt: skip
     axes.set(xlim=(-0.15, len(names) - 0.65), ylim=(-0.06, 1.06))
     axes.axis("off")
@@ -288,10 +290,14 @@ def optimism(rows: dict[str, list[tuple[str, float, float, float]]], title: str)
         mean, low, high = (np.asarray([r[k] for r in row]) for k in (1, 2, 3))
         axes.vlines(x, low, high, color=series(approach), linewidth=2, alpha=0.6)
         axes.plot(x, mean, "-o", color=series(approach), markersize=6, label=approach_name(approach), alpha=0.95)
-        for place, value in zip(x, mean, strict=True):
+        side = 1 if offset > 0 else -1
+        for k, (place, value) in enumerate(zip(x, mean, strict=True)):
+            # Beside its mark, and off the line to the next mark on that side.
+            beneath = 0 <= k + side < len(mean) and mean[k + side] > value
             axes.annotate(
-                percent(value), (place, value), (7 if offset > 0 else -7, 5), textcoords="offset points",
-                ha="left" if offset > 0 else "right", fontsize=8, color=series(approach),
+                percent(value), (place, value), (7 * side, -5 if beneath else 5), textcoords="offset points",
+                ha="left" if offset > 0 else "right", va="top" if beneath else "baseline", fontsize=8,
+                color=series(approach), bbox=PLATE,
             )  # fmt: skip
     axes.set_xticks(range(len(stages)), stages)
     axes.set_xlim(-0.4, len(stages) - 0.6)

@@ -1,0 +1,28 @@
+"""What can be read in a chart: labels beside lines."""
+
+import re
+
+from components.evaluation.report import charts
+
+
+def marks(svg: str, approach: str) -> list[tuple[float, float]]:
+    """Return where an approach's marks stand, in points from the upper left corner."""
+    found = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="[^"]*fill: var\(--' + approach, svg)
+    return [(float(x), float(y)) for x, y in found]
+
+
+def test_shares_stand_on_a_plate_and_off_their_own_line() -> None:
+    """The chart of luck writes each share on the card's colour, beneath the line where that comes from above."""
+    rows = {
+        "mlp": [("best", 0.867, 0.867, 0.867), ("validation", 0.858, 0.85, 0.866), ("test", 0.815, 0.80, 0.82)],
+        "resnet18": [("best", 0.859, 0.859, 0.859), ("validation", 0.883, 0.88, 0.89), ("test", 0.822, 0.79, 0.86)],
+    }
+
+    svg = str(charts.optimism(rows, "shoes"))
+
+    assert 6 == svg.count("fill: var(--card)")
+    height = {text: float(y) for y, text in re.findall(r'<text [^>]* y="([\d.]+)"[^>]*>([\d.]+ %)</text>', svg)}
+    mark = dict(zip(("86.7 %", "85.8 %", "81.5 %"), marks(svg, "mlp"), strict=False))
+    mark |= dict(zip(("85.9 %", "88.3 %", "82.2 %"), marks(svg, "resnet18"), strict=False))
+    beneath = {share for share, (_, y) in mark.items() if height[share] > y}
+    assert {"85.8 %", "81.5 %", "85.9 %"} == beneath
