@@ -242,10 +242,16 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
     places = np.arange(len(rows))
     ones, others = np.asarray([r[1] for r in rows]), np.asarray([r[2] for r in rows])
     axes.hlines(places, np.minimum(ones, others), np.maximum(ones, others), color=MUTED, linewidth=1.6, alpha=0.6)
-    for values, approach, marker in ((ones, first.approach, "o"), (others, second.approach, "D")):
+    left, right = min(ones.min(), others.min()) - 0.03, 1.005
+    # Marks that would cover each other stand above and below the middle of the row.
+    apart = np.where(np.abs(ones - others) < 0.02 * (right - left), 0.25, 0.0)
+    for values, heights, approach, marker in (
+        (ones, places + apart, first.approach, "o"),
+        (others, places - apart, second.approach, "D"),
+    ):
         axes.plot(
             values,
-            places,
+            heights,
             marker,
             color=series(approach),
             markersize=7 if marker == "o" else 6,
@@ -257,7 +263,7 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
     axes.set_yticks(places, [f"{r[0]}  ({r[3]:,})" for r in rows])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set(xlim=(min(ones.min(), others.min()) - 0.03, 1.005), ylim=(-0.7, len(rows) - 0.3))
+    axes.set(xlim=(left, right), ylim=(-0.7, len(rows) - 0.3))
     axes.grid(visible=True, axis="both")
     axes.set_axisbelow(True)
     axes.set_xlabel("F1 on the test images (in brackets: how many images of the class)")

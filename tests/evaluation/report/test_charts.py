@@ -1,8 +1,11 @@
-"""What can be read in a chart: labels beside lines."""
+"""What can be read in a chart: labels beside lines, marks at one place."""
 
 import re
 
+import pytest
+
 from components.evaluation.report import charts
+from tests.evaluation.builders import make_evaluation
 
 
 def marks(svg: str, approach: str) -> list[tuple[float, float]]:
@@ -26,3 +29,16 @@ def test_shares_stand_on_a_plate_and_off_their_own_line() -> None:
     mark |= dict(zip(("85.9 %", "88.3 %", "82.2 %"), marks(svg, "resnet18"), strict=False))
     beneath = {share for share, (_, y) in mark.items() if height[share] > y}
     assert {"85.8 %", "81.5 %", "85.9 %"} == beneath
+
+
+@pytest.mark.parametrize("f1", [0.0, 0.5, 1.0])
+def test_marks_of_equal_scores_are_both_seen(f1: float) -> None:
+    """Where both approaches have one F1, their marks are apart instead of one over the other."""
+    evaluations = [make_evaluation(approach) for approach in ("mlp", "resnet18")]
+    for evaluation, value in zip(evaluations, (f1, abs(f1 - 0.001)), strict=True):
+        evaluation.record["scores"]["per_class"][0]["f1"] = value
+
+    svg = str(charts.class_differences(*evaluations))
+
+    pairs = zip(marks(svg, "mlp"), marks(svg, "resnet18"), strict=True)
+    assert all(((x - a) ** 2 + (y - b) ** 2) ** 0.5 >= 6 for (x, y), (a, b) in pairs)
