@@ -20,6 +20,7 @@ from components.evaluation.report.svg import (
     PAPER,
     SCALE,
     figure,
+    label_width,
     series,
     styled,
     to_svg,
@@ -54,7 +55,9 @@ def differences(comparisons: Sequence[Comparison]) -> Markup:
         colour = series(c.winner) if c.winner else MUTED
         axes.plot([low, high], [row, row], color=colour, linewidth=3, solid_capstyle="round")
         axes.plot([100 * c.accuracy_difference], [row], marker="o", markersize=8, color=colour, markeredgecolor=PAPER)
-    axes.set_yticks(rows, [clean(c.dataset, LABEL_LENGTH) for c in comparisons])
+    names = [clean(c.dataset) for c in comparisons]
+    labels = _fitted(axes, names, [""] * len(names))
+    axes.set_yticks(rows, labels)
     axes.set(xlim=(-reach, reach), ylim=(-0.6, len(comparisons) - 0.4))
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -76,7 +79,20 @@ def differences(comparisons: Sequence[Comparison]) -> Markup:
         f" {'for ' + approach_name(c.winner) if c.winner else 'undecided'}"
         for c in comparisons
     )
-    return to_svg(made, f"Accuracy differences with 95 % intervals: {said}")
+    titles = {label: name for label, name in zip(labels, names, strict=True) if label != name}
+    return to_svg(made, f"Accuracy differences with 95 % intervals: {said}", titles)
+
+
+def _fitted(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """Return each name with its note as a label; a name is shortened until its label has room on the left of the axes."""
+    room, labels = axes.bbox.x0 - 8, []
+    for place, note in enumerate(notes):
+        for length in range(LABEL_LENGTH, 4, -1):
+            label = short_names(names, length)[place] + note
+            if label_width(label) <= room:
+                break
+        labels.append(label)
+    return labels
 
 
 @styled
@@ -224,9 +240,10 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
     Of more than `MAX_CLASSES` those with the largest differences either way are drawn.
     """
     rows = [
-        (name, a["f1"], b["f1"], a["support"])
-        for name, a, b in zip(
+        (name, a["f1"], b["f1"], a["support"], whole)
+        for name, whole, a, b in zip(
             short_names(first.classes, LABEL_LENGTH),
+            first.classes,
             first.record["scores"]["per_class"],
             second.record["scores"]["per_class"],
             strict=True,
@@ -260,7 +277,9 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
             clip_on=False,
             zorder=3,
         )
-    axes.set_yticks(places, [f"{r[0]}  ({r[3]:,})" for r in rows])
+    notes = [f"  ({r[3]:,})" for r in rows]
+    labels = _fitted(axes, [r[0] for r in rows], notes)
+    axes.set_yticks(places, labels)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set(xlim=(left, right), ylim=(-0.7, len(rows) - 0.3))
@@ -268,11 +287,14 @@ def class_differences(first: Evaluation, second: Evaluation) -> Markup:
     axes.set_axisbelow(True)
     axes.set_xlabel("F1 on the test images (in brackets: how many images of the class)")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
+    whole = [clean(r[4]) for r in rows]
+    titles = {label: name for label, name, note in zip(labels, whole, notes, strict=True) if label != name + note}
     said = f"most in favour of {approach_name(second.approach)}: {clean(rows[0][0], 40)}; most in favour of"
     return to_svg(
         made,
         f"F1 per class on {clean(first.dataset, 60)}, sorted by difference; {said} {approach_name(first.approach)}:"
         f" {clean(rows[-1][0], 40)}",
+        titles,
     )
 
 

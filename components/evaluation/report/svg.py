@@ -2,10 +2,12 @@
 
 import functools
 import hashlib
+import html
 import io
 import re
+import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +15,8 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from components.approaches import APPROACHES
 
@@ -97,12 +101,20 @@ def figure(width: float, height: float) -> Figure:
     return made
 
 
-def to_svg(made: Figure, alt: str) -> Markup:
+def label_width(label: str) -> float:
+    """Return about how many CSS pixels wide a tick label is; Chinese letters, which matplotlib's font lacks, count as W."""
+    measured = "".join("W" if unicodedata.east_asian_width(c) in "FW" else c for c in label)
+    font = FontProperties(family=_STYLE["font.sans-serif"], size=_STYLE["ytick.labelsize"])
+    return text_to_path.get_text_width_height_descent(measured, font, ismath=False)[0] * 96 / 72
+
+
+def to_svg(made: Figure, alt: str, titles: Mapping[str, str] | None = None) -> Markup:
     """Return a figure as an inline SVG element.
 
     Args:
         made: Drawn within `style()`.
         alt: What it shows, for readers who cannot see it; plain text.
+        titles: By label what is shown where the pointer rests on it; plain text.
     """
     buffer = io.StringIO()
     salt = hashlib.sha256(alt.encode("utf-8", "replace")).hexdigest()[:12]
@@ -116,6 +128,9 @@ def to_svg(made: Figure, alt: str) -> Markup:
     text = re.sub(r'(?<= (?:d|x|y)=")[^"]*', _shorter, text)
     text = re.sub(r'transform="rotate\(-0 [^"]*"', "", text)
     text = re.sub(r"\s*\n\s*", " ", text)
+    for label, title in (titles or {}).items():
+        shown = f">{html.escape(label, quote=False)}</text>"
+        text = text.replace(shown, f"><title>{escape(title)}</title{shown}")
     ((width, height),) = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)[:1]
     opening = (
         f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {width} {height}" class="plot"'

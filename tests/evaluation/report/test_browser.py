@@ -13,7 +13,7 @@ import pytest
 from tests.evaluation.report.test_report import HOSTILE, Written
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WIDTHS = (320, 1280, 1920)
+WIDTHS = (320, 800, 1280, 1920)
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -45,7 +45,12 @@ for (const frame of document.querySelectorAll("iframe.measured")) frame.addEvent
     width: root.clientWidth, scroll: root.scrollWidth, background: getComputedStyle(page.body).backgroundColor,
     images: images.length, broken: images.filter((i) => !i.complete || i.naturalWidth == 0).length,
     plots: [...page.querySelectorAll("svg.plot")].filter((s) => s.getBoundingClientRect().height > 40).length,
-    wide: wide.map((e) => e.tagName + "." + e.className), requests: frame.contentWindow.performance.getEntriesByType(
+    wide: wide.map((e) => e.tagName + "." + e.className),
+    cut: [...page.querySelectorAll('svg[aria-label^="F1 per class"] text')].filter((e) =>
+      e.getBoundingClientRect().left < e.closest("svg").getBoundingClientRect().left).map((e) => e.textContent),
+    hidden: [...page.querySelectorAll('[aria-label="Confusions"]')].map((e) => e.scrollWidth - e.clientWidth),
+    names: [...page.querySelectorAll(".matrix tbody th")].map((e) =>
+      e.offsetWidth / e.closest(".scroll").clientWidth), requests: frame.contentWindow.performance.getEntriesByType(
       "resource").map((r) => r.name).filter((n) => !n.startsWith("data:")),
   }});
   arrived();
@@ -82,7 +87,7 @@ def look(report: str, directory: Path, *, dark: bool) -> tuple[dict, list[str]]:
     "dark", [pytest.param(False, marks=pytest.mark.slow, id="light"), pytest.param(True, id="dark")]
 )
 def test_the_report_fits_every_width_and_loads_nothing(tmp_path: Path, dark: bool) -> None:
-    """At 320, 1280 and 1920 pixels, light or dark, nothing overflows, every picture is there, the console is silent."""
+    """At 320 to 1920 pixels, light or dark, nothing overflows, every picture is there, the console is silent."""
     classes = tuple(f"subcategory number {k}" for k in range(45)) if dark else ("shirt", "trouser", "bag")
     written = Written(tmp_path, datasets=("fashion-mnist", "own"), classes=classes, history=str(tmp_path / "store"))
     written.write("run-2", str(tmp_path / "store"), written.summary["parameters"])
@@ -115,6 +120,19 @@ def test_hostile_names_do_nothing_in_a_browser(tmp_path: Path) -> None:
         assert 0 == frame["broken"]
         assert [] == frame["requests"]
         assert 7 == frame["plots"]
+
+
+def test_long_class_names_leave_the_other_columns_in_sight(tmp_path: Path) -> None:
+    """Names of 300 wide letters are whole in the chart of classes and wrap in tables and matrices, on a telephone too."""
+    classes = ("W" * 300, "連衣裙" * 100, "seamless" * 37, "shirt", "bag")
+    written = Written(tmp_path, classes=classes)
+
+    found, _ = look(written.html, tmp_path, dark=False)
+
+    for frame in found["frames"]:
+        assert [] == frame["cut"]
+        assert max(frame["names"]) < 0.65
+        assert [0] == frame["hidden"] or frame["width"] < 500
 
 
 @pytest.mark.parametrize("num_trials", [0, pytest.param(1, marks=pytest.mark.slow)])
