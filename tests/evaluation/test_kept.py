@@ -73,6 +73,13 @@ def test_csv_holds_no_formula(root, tmp_path):
     assert ["0.8", "0.8", "0.9"] == [row["mlp accuracy"] for row in rows]
 
 
+def test_an_older_summary_with_floats_differs_in_nothing():
+    """A whole number that a struct made a float is the same number."""
+    older = summary(0.8) | {"parameters": {"seed": 0.0, "search_trials": 30.0}}
+
+    assert {} == compare({"older": older, "newer": summary(0.8)}, ["older", "newer"])["parameters"]
+
+
 def test_commands_show_them(root, tmp_path, capsys):
     """Lists and comparisons come as tables, as CSV and as JSON; a wrong id is one line that names the right ones."""
     assert 0 == run(["runs", "list", "--study-root", root, "--csv", str(tmp_path / "runs.csv")])
