@@ -108,7 +108,7 @@ def search_progress(ledgers: dict[str, Ledger], title: str, *, over_time: bool) 
     if not with_score:
         return None
     made = figure(560, 320)
-    axes = made.add_axes((0.12, 0.15, 0.85, 0.74))
+    axes = made.add_axes((0.14, 0.15, 0.83, 0.74))
     longest = max(ledger.device_seconds for ledger in with_score.values())
     unit, unit_seconds = ("minutes", 60.0) if longest >= 180 else ("seconds", 1.0)
     lows = []
