@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from components.dataset_name import redacted_dataset
-from components.errors import ConfigurationError, FashionTuningError, PermissionDeniedError, StorageError
+from components.errors import ConfigurationError, FashionTuningError, StorageError, file_error
 from pipelines.presets import write_parameters
 
 LOCAL_RUN = "local"
@@ -31,9 +31,7 @@ def only_user_of(out: Path) -> Iterator[IO[str]]:
         out.mkdir(parents=True, exist_ok=True)
         lock = (out / ".lock").open("w")
     except OSError as error:
-        kind = PermissionDeniedError if isinstance(error, PermissionError) else StorageError
-        reason = f"--out must be a folder that can be written; got {out} ({error.strerror})"
-        raise kind(f"{reason}. Take another --out") from None
+        raise file_error(error, "must be a folder that can be written", f"--out {out}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -208,7 +208,9 @@ def test_a_folder_that_may_not_be_written(tmp_path, monkeypatch):
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(PermissionDeniedError, match="--out must be a folder that can be written"):
+    with pytest.raises(
+        PermissionDeniedError, match=r"--out .* must be a folder that can be written; got Permission denied"
+    ):
         only_user_of(tmp_path / "out").__enter__()
 
 
