@@ -43,6 +43,13 @@ COMMANDS = {
 """Where each command is, and what the list of commands says of it: listing them must not import them all."""
 
 
+STOPPED = "stopped before it was done. Run the same command again"
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived. No `Exception`: what goes on after an error of ours must not go on after this."""
+
+
 class _LazyGroup(click.Group):
     """Imports a command's module only when it is called."""
 
@@ -83,7 +90,9 @@ def run(arguments: list[str]) -> int:
                 error.show()
                 return 0
             except (click.Abort, KeyboardInterrupt):
-                raise _stopped(signal.SIGINT) from None
+                raise StoppedError(signal.SIGINT, STOPPED) from None
+            except _Terminated:
+                raise StoppedError(signal.SIGTERM, STOPPED) from None
             except click.UsageError as error:
                 raise ParameterError(f"{error.format_message()} See --help") from None
     except SystemExit as ended:
@@ -97,12 +106,8 @@ def program() -> int:
 
 
 def _terminate(number: int, _frame: object) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends the process wherever it is
-    raise _stopped(number)
-
-
-def _stopped(number: int) -> StoppedError:
-    return StoppedError(number, "stopped before it was done. Run the same command again")
+    signal.signal(number, signal.SIG_DFL)  # a second one does not wait for what is put in order
+    raise _Terminated
 
 
 if __name__ == "__main__":

@@ -50,8 +50,11 @@ def keep_parameters(run: dict[str, Any], parameters: dict[str, Any]) -> None:
         run: The run's `id` and `study_root`.
         parameters: All run parameters, as the plan shows them.
     """
-    text = yaml.safe_dump(parameters, sort_keys=True, allow_unicode=True)
-    open_store(run["study_root"]).create(result_key(run["id"], PARAMETERS), text.encode())
+    open_store(run["study_root"]).create(result_key(run["id"], PARAMETERS), _repeating(parameters))
+
+
+def _repeating(parameters: dict[str, Any]) -> bytes:
+    return yaml.safe_dump(parameters, sort_keys=True, allow_unicode=True).encode()
 
 
 def keep_result(run: dict[str, Any], name: str, path: Path) -> None:
@@ -77,11 +80,9 @@ def replace_results(run: dict[str, Any], summary: Path, report: Path) -> None:
     with suppress(ObjectNotFoundError):
         if root.read(result_key(run["id"], SUMMARY)) == new:
             return
-    for name in (SUMMARY, REPORT, PARAMETERS):
-        root.delete(result_key(run["id"], name))
-    keep_parameters(run, json.loads(new)["parameters"])
-    keep_result(run, REPORT, report)
-    keep_result(run, SUMMARY, summary)
+    root.write(result_key(run["id"], PARAMETERS), _repeating(json.loads(new)["parameters"]))
+    root.write(result_key(run["id"], REPORT), report.read_bytes())
+    root.write(result_key(run["id"], SUMMARY), new)
 
 
 def read_summaries(study_root: str) -> dict[str, dict[str, Any]]:

@@ -119,8 +119,10 @@ def _output(path: Path | None) -> Iterator[TextIO]:
     partial = path.with_name(path.name + ".partial")
     try:
         with using(path):
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                yield file
+            file = partial.open("w", encoding="utf-8", newline="")
+        with file:
+            yield file
+        with using(path):
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

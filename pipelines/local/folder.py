@@ -41,11 +41,11 @@ def only_user_of(out: Path) -> Iterator[IO[str]]:
 
 
 def read_settings(out: Path) -> dict[str, Any] | None:
-    """Return what the folder's first start asked for; None before it.
+    """Return what the folder's last start asked for; None before the first one.
 
     Returns:
-        `id`, `parameters` and `containers` as `write_settings` got them, and `moved`: whether the folder lay elsewhere then. Parameters that
-        mean a place in it mean the place where it is now.
+        `id`, `parameters` and `containers` as `write_settings` got them; `accepted`, the same of the start that a refused one gives way to, and
+        `moved`: whether the folder lay elsewhere then. Parameters that mean a place in it mean the place where it is now.
 
     Raises:
         StorageError: The file says something else.
@@ -54,17 +54,11 @@ def read_settings(out: Path) -> dict[str, Any] | None:
     try:
         if not path.exists():
             return None
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        before = settings.get("out", str(out))
-        parameters = {name: _moved(value, before, out) for name, value in settings["parameters"].items()}
-        if "study_root" not in parameters:
-            raise KeyError("study_root")
-        return {
-            "id": settings.get("id", LOCAL_RUN),
-            "parameters": parameters,
-            "containers": settings["containers"],
-            "moved": before != str(out),
-        }
+        written = json.loads(path.read_text(encoding="utf-8"))
+        before = written.get("out", str(out))
+        found = _settings(written, before, out)
+        accepted = _settings(written["accepted"], before, out) if written.get("accepted") else found
+        return {**found, "accepted": accepted, "moved": before != str(out)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"no {error}" if isinstance(error, KeyError) else error
         raise StorageError(
@@ -72,26 +66,38 @@ def read_settings(out: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def _moved(value: Any, before: str, now: Path) -> Any:
-    if isinstance(value, list):
-        return [_moved(each, before, now) for each in value]
-    return value.replace(f"{before}/", f"{now}/") if isinstance(value, str) else value
+def _settings(written: dict[str, Any], before: str, now: Path) -> dict[str, Any]:
+    """Return `id`, `parameters` and `containers` as they hold where the folder is now."""
+    parameters = dict(written["parameters"])
+    for name in ("study_root", "train_weights"):
+        parameters[name] = _moved(parameters[name], before, now)
+    named = (dataset.partition("=") for dataset in parameters["data_datasets"])
+    parameters["data_datasets"] = [f"{name}{equals}{_moved(source, before, now)}" for name, equals, source in named]
+    is_copy = before != str(now) and (Path(before) / "parameters.json").exists()
+    # Two folders must not work on the same studies in one store.
+    run_id = LOCAL_RUN if is_copy else written.get("id", LOCAL_RUN)
+    return {"id": run_id, "parameters": parameters, "containers": written["containers"]}
 
 
-def write_settings(out: Path, *, run_id: str, parameters: dict[str, Any], containers: bool) -> None:
+def _moved(path: str, before: str, now: Path) -> str:
+    return f"{now}{path[len(before) :]}" if path == before or path.startswith(f"{before}/") else path
+
+
+def write_settings(out: Path, settings: dict[str, Any], accepted: dict[str, Any] | None = None) -> None:
     """Write `parameters.json`, which the runner and later starts read, and `parameters.yaml`, which repeats the run.
 
     Args:
         out: The folder.
-        run_id: What names the run's studies.
-        parameters: All run parameters, with absolute paths.
-        containers: Whether steps run in their images.
+        settings: `id`, what names the run's studies; `parameters`, all of them and with absolute paths; `containers`, whether steps run in their
+            images.
+        accepted: The same of an earlier start, for as long as this one may still be refused.
     """
-    settings = {"id": run_id, "out": str(out), "parameters": parameters, "containers": containers}
+    parameters = settings["parameters"]
+    pending = {"accepted": accepted} if accepted and accepted["parameters"] != parameters else {}
     partial = out / "parameters.json.partial"
     partial.touch()
     partial.chmod(0o600)  # a presigned source has its signature here
-    partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps({**settings, **pending, "out": str(out)}, indent=1) + "\n", encoding="utf-8")
     partial.replace(out / "parameters.json")
     own = parameters["study_root"]
     is_own = "://" not in own and Path(own).is_relative_to(out)  # a repetition has another

@@ -11,10 +11,11 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from components.approaches import APPROACHES
 from components.data.sources.presence import check_source
-from components.dataset_name import local_path, parse_dataset
+from components.dataset_name import KAGGLE, SCHEMES, parse_dataset
 from components.errors import DataError, FashionTuningError, ParameterError
 from components.evaluation.kept import replace_results
 from components.parameters import RunParameters
@@ -22,7 +23,7 @@ from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
 from components.search.study.spec import asked_of, refuse_another
 from components.search.study.study import Study
-from components.stores import open_store
+from components.stores import CHECK_SECONDS, open_store
 from pipelines.interruption import interrupted_once
 from pipelines.local.folder import (
     LOCAL_RUN,
@@ -65,42 +66,55 @@ def run_here(asked: Asked, out: Path, *, containers: bool, message_format: str |
     """
     from pipelines.local.notify import notifying
 
-    first = read_settings(out)
-    earlier = first if asked.is_nothing else None
-    parameters = earlier["parameters"] if earlier else _checked_parameters(asked, out)
-    containers = containers or bool(earlier and earlier["containers"])
-    run_id = _run_id(first, parameters["study_root"], out)
+    # Wrong parameters are refused before the folder is made.
+    checked = None if asked.is_nothing and read_settings(out) else _checked_parameters(asked, out)
     with only_user_of(out) as lock:
-        if earlier is None:
-            parameters = _with_sample(parameters, asked, out)
-        _refuse_another_search(parameters, run_id, out)
+        first = read_settings(out)
+        if first and checked is None:
+            parameters, containers = first["parameters"], containers or first["containers"]
+        else:
+            parameters = checked or _checked_parameters(asked, out)
+        run_id = _run_id(first, parameters["study_root"], out)
+        if first and first["id"] == run_id:
+            _refuse_another_search(parameters, run_id, out)
+        parameters = _with_sample(parameters, asked, out)
         if first and first["moved"]:
             # kfp's cache names artifacts by their old paths: steps run again, trials do not.
             shutil.rmtree(out / "cache", ignore_errors=True)
         for earlier_pass in passes(out):
             remove_unfinished(earlier_pass)
         _compile(out, containers)
-        write_settings(out, run_id=run_id, parameters=parameters, containers=containers)
+        settings = {"id": run_id, "parameters": parameters, "containers": containers}
+        write_settings(out, settings, first["accepted"] if first else None)
         started = time.monotonic()
         try:
             with notifying(out, run_id, parameters["study_root"], message_format) if message_format else nullcontext():
                 _run(out, run_id, parameters, debug, lock)
+                replace_results({"id": run_id, "study_root": parameters["study_root"]}, out / SUMMARY, out / REPORT)
         except RunEndedError as error:
-            if first and error.exit_code == ParameterError.exit_code:
-                # What was refused must not be what the folder goes on with.
-                write_settings(out, run_id=first["id"], parameters=first["parameters"], containers=first["containers"])
-            raise
-        replace_results({"id": run_id, "study_root": parameters["study_root"]}, out / SUMMARY, out / REPORT)
+            is_refused = error.exit_code == ParameterError.exit_code
+            if not first or first["accepted"]["parameters"] == parameters or not is_refused:
+                raise
+            write_settings(out, first["accepted"])
+            raise RunEndedError(
+                error.exit_code,
+                f"{error}. {out} goes on with what it was started with; for anything else take another --out",
+            ) from None
+        write_settings(out, settings)
         return time.monotonic() - started
 
 
 def _refuse_another_search(parameters: dict[str, Any], run_id: str, out: Path) -> None:
-    """Raise `ParameterError` where a study of the run was asked for another search, before anything changes."""
-    root, settings = open_store(parameters["study_root"]), RunParameters.from_dict(parameters).search
+    """Raise `ParameterError` where a study of the run was asked for another search, before anything changes.
+
+    Whether data or space are others, only the search step can tell.
+    """
+    root = open_store(parameters["study_root"], deadline_seconds=CHECK_SECONDS)
     remedy = (
         f"take another --out; with --set study_root={root.uri} and search_warm_start its studies begin with what these"
         f" found. Nothing in {out} was changed"
     )
+    settings = RunParameters.from_dict(parameters).search
     for dataset in parameters["data_datasets"]:
         for approach in APPROACHES:
             name = f"{run_id}-{parse_dataset(dataset)[0]}-{approach}"
@@ -139,7 +153,8 @@ def _absolute(path: str) -> str:
 def _with_absolute_source(dataset: str) -> str:
     """Return NAME=SOURCE as it means the same in every directory."""
     name, source = parse_dataset(dataset)
-    return f"{name}={_absolute(source)}" if source and "://" not in source and local_path(source) else dataset
+    is_path = source and source != KAGGLE and urlsplit(source).scheme not in SCHEMES
+    return f"{name}={_absolute(source)}" if is_path else dataset
 
 
 def _with_sample(parameters: dict[str, Any], asked: Asked, out: Path) -> dict[str, Any]:

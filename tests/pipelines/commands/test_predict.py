@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.data.sources import pictures
 from components.models.facts import write_metadata
-from pipelines.__main__ import run
+from pipelines.__main__ import program, run
 from pipelines.commands import predict
 from tests.evaluation.builders import make_test_data, write_model
 
@@ -90,6 +92,23 @@ def test_nothing_half_written_stays(model: Path, tmp_path: Path, monkeypatch: py
     assert 130 == run(["predict", "shop", str(tmp_path / "images.npy"), *arguments])
     assert "before" == (tmp_path / "out.csv").read_text()
     assert [] == list(tmp_path.glob("*.partial"))
+
+
+def test_a_stop_is_no_unreadable_picture(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read gets a row, and the next one is read; after SIGTERM nothing is."""
+
+    def stopped(_path: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(pictures, "open_archive", stopped)
+    monkeypatch.setattr(sys, "argv", ["fashion-tuning", "predict", "shop", "many.zip", "--model", str(model)])
+    monkeypatch.chdir(tmp_path)
+    Path("many.zip").touch()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert 143 == program()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_long_job_says_how_far_it_is(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,17 +97,38 @@ def test_another_search_is_refused_before_anything_changes(tmp_path):
     run_here(Asked(), out, **OPTIONS)
 
 
-def test_what_a_step_refuses_is_not_gone_on_with(tmp_path, graph):
-    """Other data is known only after ingest; the next start without flags asks for what the folder holds."""
+@pytest.mark.parametrize("first_end", [64, 143])
+def test_what_a_step_refuses_is_not_gone_on_with(tmp_path, graph, first_end):
+    """Other data is known only after ingest, perhaps in a later start; what comes back is what the folder holds."""
     out = tmp_path / "out"
     run_here(asked(), out, **OPTIONS)
     before = content(out)
-    graph.error = RunEndedError(64, "search-mlp: data_hash was ... and is ...")
-
+    graph.error = RunEndedError(first_end, "search-mlp: data_hash was ... and is ...")
     with pytest.raises(RunEndedError):
         run_here(asked("data_limit=100"), out, **OPTIONS)
+    graph.error = RunEndedError(64, "search-mlp: data_hash was ... and is ...")
+    if first_end != 64:
+        assert 100 == read_settings(out)["parameters"]["data_limit"]
+        with pytest.raises(RunEndedError, match=r"out goes on with what it was started with"):
+            run_here(Asked(), out, **OPTIONS)
 
     assert before == content(out)
+    graph.error = None
+    run_here(asked("data_limit=100"), out, **OPTIONS)
+    assert 100 == read_settings(out)["accepted"]["parameters"]["data_limit"]
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_store_that_does_not_answer_is_noticed_soon(tmp_path, monkeypatch):
+    """A run whose studies cannot exist yet does not look for them, and others do not wait as long as a worker would."""
+    asked_for = []
+    monkeypatch.setattr(local_run, "open_store", lambda uri, **given: asked_for.append(given) or open_store(uri))
+    shared = f"study_root={tmp_path / 'shared'}"
+    run_here(asked(shared), tmp_path / "out", **OPTIONS)
+    unasked = list(asked_for)
+    run_here(Asked(), tmp_path / "out", **OPTIONS)
+
+    assert ([], [{"deadline_seconds": 30.0}]) == (unasked, asked_for)
 
 
 @pytest.mark.usefixtures("graph")
@@ -128,15 +150,47 @@ def test_a_folder_that_was_moved_goes_on_where_it_is(tmp_path):
 
 
 @pytest.mark.usefixtures("graph")
+def test_only_paths_of_the_folder_move_with_it(tmp_path):
+    """A bucket's prefix and other paths may contain its path; the study root may be the folder itself."""
+    before, now = tmp_path / "before", tmp_path / "now"
+    elsewhere = tmp_path / "mirror" / str(before).lstrip("/") / "shop"
+    elsewhere.mkdir(parents=True)
+    bucket, own = f"bags=gs://bucket{before}/bags.zip", f"study_root={before}"
+    run_here(asked(own, preset="full", datasets=(f"shop={elsewhere}", bucket)), before, **OPTIONS)
+    before.rename(now)
+
+    kept = read_settings(now)["parameters"]
+    assert [f"shop={elsewhere}", bucket] == kept["data_datasets"]
+    assert str(now) == kept["study_root"]
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_copy_gets_an_id_of_its_own(tmp_path):
+    """In one study root two folders must not work on the same studies, nor replace each other's results."""
+    shared = f"study_root={tmp_path / 'shared'}"
+    run_here(asked(shared), tmp_path / "one", **OPTIONS)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    run_here(Asked(), tmp_path / "two", **OPTIONS)
+    run_here(Asked(), tmp_path / "two", **OPTIONS)
+
+    assert 2 == len({read_settings(tmp_path / name)["id"] for name in ("one", "two")})
+    assert 2 == len(list((tmp_path / "shared/runs").iterdir()))
+
+
+@pytest.mark.usefixtures("graph")
 def test_sources_mean_the_same_in_every_directory(tmp_path, monkeypatch):
     """A run goes on and is repeated from anywhere."""
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    datasets = ("shoes=mine", "bags=~/mine", "fashion-mnist")
-    run_here(asked(preset="full", datasets=datasets), tmp_path / "out", **OPTIONS)
+    uris = (f"hats=file:{tmp_path}/mine", f"belts=file://{tmp_path}/mine", "gloves=s3://bucket/a=b#sha256=" + "0" * 64)
+    run_here(
+        asked(preset="full", datasets=("shoes=mine", "bags=~/mine", "fashion-mnist", *uris)),
+        tmp_path / "out",
+        **OPTIONS,
+    )
 
-    expected = [f"shoes={tmp_path}/mine", f"bags={tmp_path}/mine", "fashion-mnist"]
+    expected = [f"shoes={tmp_path}/mine", f"bags={tmp_path}/mine", "fashion-mnist", *uris]
     assert expected == read_settings(tmp_path / "out")["parameters"]["data_datasets"]
 
 
@@ -151,7 +205,17 @@ def test_an_unknown_home_is_a_path_like_any_other(tmp_path, monkeypatch, paramet
     assert read_settings(tmp_path / "out")["parameters"][name].endswith(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"parameters": {}, "containers": false}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"parameters": {}, "containers": false}',
+        '{"parameters": {"study_root": 5, "train_weights": "", "data_datasets": []}, "containers": false}',
+    ],
+)
 def test_damaged_settings_are_refused(tmp_path, text):
     """One line says which file is wrong."""
     (tmp_path / "parameters.json").write_text(text)
