@@ -24,7 +24,7 @@ from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
 from components.search.study.spec import asked_of, refuse_another
 from components.search.study.study import Study
 from components.stores import CHECK_SECONDS, open_store
-from pipelines.interruption import interrupted_once
+from pipelines.interruption import ENDING, interrupted_once
 from pipelines.local.folder import (
     LOCAL_RUN,
     REPORT,
@@ -236,6 +236,8 @@ def _run(out: Path, run_id: str, parameters: dict[str, Any], debug: bool, lock: 
             remedy = f"Go on with: fashion-tuning run --out {shlex.quote(str(out))}"
             raise RunEndedError(code, f"stopped; finished trials are kept. {remedy}") from None
         finally:
+            for number in ENDING:
+                signal.signal(number, signal.SIG_IGN)  # nothing interrupts what must still be done
             _stop(child)
             strike_out_files(out, secrets_of(parameters))
     if progress.failed:

@@ -3,13 +3,21 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from components.errors import ConfigurationError, ParameterError, PermissionDeniedError, StorageError
+from components.errors import (
+    ConfigurationError,
+    FashionTuningError,
+    ParameterError,
+    PermissionDeniedError,
+    StorageError,
+)
 from components.evaluation.kept import PARAMETERS, keep_parameters, keep_result
 from components.parameters import RunParameters
 from components.search.study.spec import StudySpec, asked_of
@@ -283,3 +291,14 @@ def test_only_the_interpreter_is_replaced():
     command = ["python3", "-m", "components", "ingest", '{"source": "/data/python3-course"}', "--root=gs://python3/x"]
 
     assert ["/venv/bin/python", *command[1:]] == _with_this_python(command, "/venv/bin/python")
+
+
+def test_a_signal_at_the_end_does_not_hide_how_the_run_ended(tmp_path, monkeypatch):
+    """While steps are ended and secrets struck out of the log, nothing interrupts that."""
+    ended = SimpleNamespace(poll=lambda: 1, returncode=1)
+    monkeypatch.setattr(local_run.subprocess, "Popen", lambda *_given, **_options: ended)
+    monkeypatch.setattr(local_run, "_stop", lambda _child: os.kill(os.getpid(), signal.SIGTERM))
+
+    with pytest.raises(FashionTuningError, match="the runner ended with exit code 1"):
+        run_here(asked(), tmp_path / "out", **OPTIONS)
+    assert signal.SIG_IGN != signal.getsignal(signal.SIGTERM)
