@@ -8,12 +8,13 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import yaml
 
 from components.errors import DataError, StorageError
 from components.evaluation.report.history import FOLDER
+from components.search.shapes import misfit
 from components.stores import ObjectNotFoundError, Store, open_store
 
 if TYPE_CHECKING:
@@ -36,6 +37,48 @@ COLUMNS = (
 )
 """Columns of the table before the scores of each approach, `<approach> accuracy` and `<approach> macro_f1`."""
 _READERS = 8
+
+
+class _Scores(TypedDict):
+    accuracy: float
+    accuracy_ci95: list[float]
+    macro_f1: float
+    device_seconds: dict[str, float]
+    best_hyperparameters: dict[str, Any]
+
+
+class _Data(TypedDict):
+    hash: str
+
+
+class _Comparison(TypedDict):
+    winner: str | None
+    verdict: str
+
+
+class _Champion(TypedDict):
+    decision: str | None
+    version: float | None
+
+
+class _Dataset(TypedDict):
+    data: _Data
+    approaches: dict[str, _Scores]
+    comparison: _Comparison
+    champion: _Champion
+
+
+class _Cost(TypedDict):
+    price_per_hour: float
+    currency: str
+
+
+class _Summary(TypedDict):
+    """What is read here of `summary.json`; without it a summary is passed over."""
+
+    parameters: dict[str, Any]
+    datasets: dict[str, _Dataset]
+    cost: NotRequired[_Cost | None]
 
 
 def result_key(run_id: str, name: str) -> str:
@@ -98,17 +141,18 @@ def read_summaries(study_root: str) -> dict[str, dict[str, Any]]:
     keys = [key for key in root.list("runs/") if key.endswith(f"/{SUMMARY}")]
     with ThreadPoolExecutor(_READERS) as pool:
         summaries = dict(
-            zip((key.split("/")[1] for key in keys), pool.map(lambda key: _read(root, key), keys), strict=True)
+            zip(
+                (key.split("/")[1] for key in keys), pool.map(lambda key: _read(root, key, _Summary), keys), strict=True
+            )
         )
         times = {
             row["run"]: row["created"]
             for row in pool.map(lambda key: _read(root, key), root.list(f"{FOLDER}/"))
             if row and isinstance(row.get("run"), str) and isinstance(row.get("created"), str)
         }
-    usable = {
-        run: summary for run, summary in summaries.items() if summary and isinstance(summary.get("datasets"), dict)
+    dated = {
+        run: summary | {"created": times.get(run, "")} for run, summary in summaries.items() if summary is not None
     }
-    dated = {run: summary | {"created": times.get(run, "")} for run, summary in usable.items()}
     return dict(sorted(dated.items(), key=lambda item: (item[1]["created"], item[0])))
 
 
@@ -189,10 +233,12 @@ def _one(summaries: dict[str, dict[str, Any]], name: str) -> str:
     raise DataError(f"run {name!r} must name one run under the study root; {len(fitting)} fit. There are: {known}")
 
 
-def _read(root: Store, key: str) -> dict[str, Any] | None:
+def _read(root: Store, key: str, kind: Any = dict[str, Any]) -> dict[str, Any] | None:
     try:
         content = json.loads(root.read(key))
-        return content if isinstance(content, dict) else None
+        if problem := misfit(content, kind):
+            raise ValueError(f"wrong form: {problem}")
+        return content
     except (ValueError, StorageError) as error:
         log.warning("%s is skipped: %s", key, error)
         return None

@@ -10,6 +10,7 @@ from typing import Any, NotRequired, Self, TypedDict
 
 from components.errors import DataError
 from components.models.space import Value
+from components.search.shapes import misfit
 
 STATUSES = ("waiting", "running", "completed", "pruned", "diverged", "failed")
 FINISHED = ("completed", "pruned", "diverged", "failed")
@@ -97,9 +98,11 @@ class Trial:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Return the trial that `dataclasses.asdict` gave; a nonce beside its fields is left out."""
-        fields = {key: value for key, value in row.items() if key != "nonce"}
-        return cls(**{**fields, "scores": tuple(row["scores"]), "based_on": tuple(row["based_on"])})
+        """Return the trial that `dataclasses.asdict` gave, a nonce beside its fields left out; raise `ValueError` for anything else."""
+        if problem := misfit(row, cls):
+            raise ValueError(problem)
+        fields = {f.name: row[f.name] for f in dataclasses.fields(cls) if f.name in row}
+        return cls(**fields | {key: tuple(fields.get(key, ())) for key in ("scores", "based_on")})
 
     @property
     def is_finished(self) -> bool:
@@ -127,6 +130,15 @@ def is_scored(trial: Trial) -> bool:
 def best_trial(trials: Iterable[Trial]) -> Trial | None:
     """Return the completed or pruned trial with the highest score, the lowest number on a tie; None without one."""
     return max(filter(is_scored, trials), key=lambda t: (t.accuracy, -t.number), default=None)
+
+
+class _LedgerFile(TypedDict):
+    """A ledger as `Ledger.save` writes it."""
+
+    name: str
+    spec: dict[str, Any]
+    trials: list[dict[str, Any]]
+    reused: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +179,8 @@ class Ledger:
         """Read a ledger; raise `DataError` where the file is not one."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
+            if problem := misfit(values, _LedgerFile):
+                raise ValueError(problem)
             rows = {key: tuple(Trial.from_json(row) for row in values[key]) for key in ("trials", "reused")}
             return cls(name=values["name"], spec=values["spec"], **rows)
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:

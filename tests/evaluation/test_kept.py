@@ -62,6 +62,46 @@ def test_comparison_names_what_differs(root):
     assert not comparison["datasets"]["shoes"]["same_data"]
 
 
+def _without(*path: str, instead: object = None) -> dict:
+    """Return a summary without one of its parts, or with something else there."""
+    whole: dict = {"summary": summary(0.8)}
+    *outer, last = ("summary", *path)
+    part = whole
+    for key in outer:
+        part = part[key]
+    part.pop(last)
+    if instead is not None:
+        part[last] = instead
+    return whole["summary"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ([], "[] for the whole"),
+        ({"datasets": {}}, "no parameters"),
+        (_without("datasets"), "no datasets"),
+        (_without("parameters", instead=[]), "[] for parameters"),
+        ({"parameters": {}, "datasets": {"x": {}}}, "no datasets.x.data"),
+        ({"parameters": {}, "datasets": {"x": None}}, "None for datasets.x"),
+        *(
+            (_without("datasets", "shoes", part, instead=3), f"3 for datasets.shoes.{part}")
+            for part in ("champion", "approaches", "comparison", "data")
+        ),
+        (_without("datasets", "shoes", "champion", "decision"), "no datasets.shoes.champion.decision"),
+        (_without("datasets", "shoes", "approaches", "mlp", "accuracy"), "no datasets.shoes.approaches.mlp.accuracy"),
+        (summary(0.8, cost={"currency": "USD"}), "{'currency': 'USD'} for cost"),
+    ],
+)
+def test_a_summary_of_another_shape_hides_no_other(root, content, problem, caplog):
+    """It is passed over with its name and what is wrong, as a truncated one is; the other runs are shown."""
+    open_store(root).create("runs/b/summary.json", json.dumps(content).encode())
+
+    assert 0 == run(["runs", "list", "--study-root", root])
+    assert 0 == run(["runs", "compare", "b-early", "a-late", "--study-root", root])
+    assert f"runs/b/summary.json is skipped: wrong form: {problem}" in caplog.text
+
+
 def test_csv_holds_no_formula(root, tmp_path):
     """A run's id that a spreadsheet would run is defused in the CSV; numbers stay numbers."""
     open_store(root).create("runs/@SUM(A1)/summary.json", json.dumps(summary(0.8)).encode())

@@ -117,7 +117,7 @@ def test_a_champion_from_before_models_explained_themselves_is_known_by_its_reco
     records = ChampionRecords(open_store(str(tmp_path / "store")), NAME)
     with pytest.raises(DataError, match="champion of shop must exist"):
         Classifier.of_champion(str(tmp_path / "store"), NAME)
-    content = dict.fromkeys(("approach", "data_hash", "decision", "reason", "predecessor", "created"), "")
+    content = dict.fromkeys(("approach", "data_hash", "decision", "reason", "created"), "") | {"predecessor": None}
     sha256 = records.add_model(old, make_evaluation().record)
     assert records.create(1, {**content, "sha256": sha256, "classes": list(data.info.classes)})
 

@@ -59,6 +59,15 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path, text):
         Ledger.load(path)
 
 
+def test_a_spec_is_no_ledger(tmp_path):
+    """`study show STUDY/spec.json`: the line says what is wrong with the file, not what Python could not do with it."""
+    path = tmp_path / "spec.json"
+    path.write_text('{"schema": 2, "trials": 30}')
+
+    with pytest.raises(DataError, match=r"spec\.json must be a study ledger; got no name"):
+        Ledger.load(path)
+
+
 def test_no_replicate_has_a_trials_seed():
     """Whatever the seeds of study and run, up to the largest allowed, the two never meet; and trials of a study differ."""
     seeds = (0, 1, 7, 2**30 - 1, 2**30, 2**31 - 20, 2**31 - 1)

@@ -9,19 +9,33 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from components.errors import DataError, ParameterError
 from components.evaluation.champion.challenges import Challenges
 from components.evaluation.model_card import model_card
+from components.search.shapes import misfit
 from components.stores import ObjectNotFoundError, Store
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_REQUIRED = ("approach", "sha256", "classes", "data_hash", "decision", "reason", "predecessor", "created")
 MODEL_FILES = ("model.onnx", "model.json")
 SEEN_FILE = "seen.npy"
+
+
+class _Content(TypedDict):
+    """What a record must have."""
+
+    approach: str
+    sha256: str
+    classes: list[str]
+    data_hash: str
+    decision: str
+    reason: str
+    predecessor: int | None
+    created: str
+    run: NotRequired[dict[str, Any] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +104,10 @@ class ChampionRecords:
         """Return one record, with its `error` set where its content is not one."""
         try:
             content = json.loads(self._store.read(_key(version)))
-            missing = [name for name in _REQUIRED if name not in content]
-            if missing or not re.fullmatch(r"[0-9a-f]{64}", content["sha256"]):
-                raise ValueError(f"without {', '.join(missing) or 'a digest'}")
-            if not isinstance(content["classes"], list):
-                raise TypeError("classes are not a list")
+            if problem := misfit(content, _Content):
+                raise ValueError(f"got {problem}")
+            if not re.fullmatch(r"[0-9a-f]{64}", content["sha256"]):
+                raise ValueError("without a digest")
             return Record(version=version, content=content)
         except (ValueError, TypeError, DataError, ObjectNotFoundError) as error:
             return Record(version=version, error=f"record {version} is not readable: {error}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.errors import DataError
+from components.search.shapes import misfit
 from components.search.study.records import ClaimRecord, HeartbeatRecord, ParamsRecord
 from components.search.trial import Trial
 from components.stores import ObjectNotFoundError, Store
@@ -19,6 +20,7 @@ SPEC, REUSED, TRIALS, REPLICATES = "spec.json", "reused.json", "trials/", "repli
 _KEY = re.compile(
     r"trials/(\d{5,})/(?:(params|result)\.json|(claim|heartbeat|fault)\.(\d{4,})(?:\.json)?|checkpoints/(.+))"
 )
+_KINDS = {"params": ParamsRecord, "claim": ClaimRecord, "heartbeat": HeartbeatRecord, "result": Trial}
 _READERS = 8
 
 
@@ -57,12 +59,18 @@ def encode(values: Mapping[str, Any]) -> bytes:
     return json.dumps({**values, "nonce": values.get("nonce") or uuid.uuid4().hex}, allow_nan=False).encode()
 
 
-def decode(data: bytes, key: str) -> dict[str, Any]:
-    """Return the values of an object; raise `DataError` if it is not JSON of a study."""
+def decode(data: bytes, key: str, kind: Any = dict[str, Any]) -> dict[str, Any]:
+    """Return the values of an object; raise `DataError` if it is not JSON of a study.
+
+    Args:
+        data: The object.
+        key: Its place, for the message.
+        kind: The record that it must be.
+    """
     try:
         values = json.loads(data)
-        if not isinstance(values, dict):
-            raise ValueError("not an object")
+        if problem := misfit(values, kind):
+            raise ValueError(problem)
         return values
     except ValueError as error:
         raise DataError(
@@ -242,12 +250,17 @@ class Records:
             self.trials = {**self.trials, record.number: record}
 
 
+def _kind(key: str) -> Any:
+    match = _KEY.fullmatch(key)
+    return _KINDS[match[2] or match[3]] if match else dict[str, Any]
+
+
 def _read(store: Store, keys: list[str]) -> list[dict[str, Any] | None]:
     """Return the values of each object; None for one that was collected since the listing."""
 
     def read(key: str) -> dict[str, Any] | None:
         try:
-            return decode(store.read(key), f"{store.uri}/{key}")
+            return decode(store.read(key), f"{store.uri}/{key}", _kind(key))
         except ObjectNotFoundError:
             return None
 

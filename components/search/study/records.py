@@ -54,9 +54,9 @@ class ClaimRecord(TypedDict):
 
     nonce: str
     worker: str
-    process: ProcessIdentity
-    started: float
-    deaths: int
+    process: NotRequired[ProcessIdentity]
+    started: NotRequired[float]
+    deaths: NotRequired[int]
 
 
 class HeartbeatRecord(TypedDict):

@@ -10,12 +10,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import Any, Self, TypedDict, cast
 
 from components.errors import DataError, FashionTuningError, PermissionDeniedError
 from components.failpoints import failpoint
 from components.models.faults import first_line
-from components.models.space import Space
+from components.models.space import Space, Value
 from components.search.study import objects as names
 from components.search.study import records
 from components.search.study.checkpoints import Checkpoints
@@ -29,6 +29,15 @@ log = logging.getLogger(__name__)
 
 STORE_SHARE = 0.01
 """At most this share of a worker's time is spent on reading what the other workers did."""
+
+
+class _Reused(TypedDict):
+    """`reused.json` with what each trial in it must have."""
+
+    told: list[Trial]
+    seeds: list[dict[str, Value]]
+    origins: list[str]
+
 
 Suggest = Callable[[int, Ledger], records.Suggestion]
 """Gives what a new trial shall try, from its number and the ledger."""
@@ -73,7 +82,8 @@ class Study:
         """Open a study that exists; raise `DataError` where there is none."""
         store = root / name
         try:
-            spec = decode(store.read(names.SPEC), f"{store.uri}/{names.SPEC}")
+            content, place = store.read(names.SPEC), f"{store.uri}/{names.SPEC}"
+            spec = decode(content, place)
         except ObjectNotFoundError as error:
             raise DataError(
                 f"study {store.uri} must exist; got no {names.SPEC} there. Check its name and the study root"
@@ -82,6 +92,13 @@ class Study:
             raise DataError(
                 f"study {store.uri} must have schema 1 to {SCHEMA}; got {spec.get('schema')!r}. Use the version it was made with"
             )
+        decode(content, place, SpecRecord)  # not before: another schema may have other fields
+        try:
+            Space.from_json(spec["space"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{place} must have a search space; got {error!r}. Remove the study or name another"
+            ) from error
         without_nonce = {key: value for key, value in spec.items() if key != "nonce"}
         return cls(store, name, cast(SpecRecord, without_nonce), timing or Timing())
 
@@ -337,7 +354,7 @@ class Study:
         key = names.result_key(trial.number)
         won = self.store.create(key, encode(dataclasses.asdict(trial)))
         failpoint("result-sent")
-        result = trial if won else Trial.from_json(decode(self.store.read(key), key))
+        result = trial if won else Trial.from_json(decode(self.store.read(key), key, Trial))
         record = dataclasses.replace(self._records.trials[trial.number], result=result)
         self._records.add(record)
         return trial if won else record.trial()
@@ -363,15 +380,18 @@ class Study:
             find: Looks through the earlier studies.
         """
         try:
-            values = decode(self.store.read(names.REUSED), names.REUSED)
+            values = self._decode_reused()
         except ObjectNotFoundError:
             self.store.create(names.REUSED, encode(find()))
-            values = decode(self.store.read(names.REUSED), names.REUSED)
+            values = self._decode_reused()
         return cast(records.ReusedRecord, values)
+
+    def _decode_reused(self) -> dict[str, Any]:
+        return decode(self.store.read(names.REUSED), f"{self.store.uri}/{names.REUSED}", _Reused)
 
     def _read_reused(self) -> tuple[Trial, ...] | None:
         try:
-            rows = decode(self.store.read(names.REUSED), names.REUSED)["told"]
+            rows = self._decode_reused()["told"]
         except ObjectNotFoundError:
             return None if self.spec["warm_start"] else ()
         return tuple(Trial.from_json(row) for row in rows)

@@ -242,6 +242,18 @@ def test_a_corrupt_record_stops_promotions_until_somebody_looks(
     assert "better" == strong.promote(root)["decision"]
 
 
+@pytest.mark.parametrize("change", [{"predecessor": "1"}, {"classes": [3]}, {"run": "nightly"}, {"reason": None}])
+def test_a_record_of_another_shape_is_corrupt(root: Path, weak: Run, strong: Run, change: dict) -> None:
+    """Whole JSON with a value of another kind is told as damage, by whatever reads it, and can be rolled back."""
+    weak.promote(root)
+    content = json.loads(_record_path(root, 1).read_bytes())
+    _record_path(root, 2).write_text(json.dumps(content | change))
+
+    assert "error" in show(str(root), NAME)[0]
+    assert "corrupt" == strong.promote(root)["decision"]
+    assert 3 == rollback(str(root), NAME)["version"]
+
+
 def test_a_missing_model_is_named(root: Path, weak: Run, strong: Run) -> None:
     """A champion whose file is gone cannot be scored: the decision says so and nothing changes."""
     weak.promote(root)

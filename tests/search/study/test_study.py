@@ -301,6 +301,58 @@ def test_damaged_object_is_named(root, open_study):
         study.refresh()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("params.json", "{}", "no hyperparameters"),
+        ("params.json", "[]", r"\[\] for the whole"),
+        ("params.json", '{"hyperparameters": {"rate": []}}', r"\[\] for hyperparameters\.rate"),
+        ("claim.0001.json", '{"nonce": "n", "worker": 3}', "3 for worker"),
+        ("heartbeat.0001", '{"beat": 1, "epoch": 1, "scores": 7}', "7 for scores"),
+        ("result.json", "{}", "no number"),
+        (
+            "result.json",
+            '{"number": 0, "status": "completed", "hyperparameters": {}, "scores": [null]}',
+            "None for scores",
+        ),
+    ],
+)
+def test_an_object_of_another_shape_is_named(name, content, problem, root, open_study):
+    """JSON without what is read of it is told with its place, as damaged JSON is."""
+    study = open_study()
+    if name != "params.json":
+        study.claim_next("w", suggest)
+        study.store.delete("trials/00000/claim.0001.json")
+    root.create(f"s/trials/00000/{name}", content.encode())
+
+    with pytest.raises(DataError, match=rf"trials/00000/{name} must be a JSON object of a study; got {problem}"):
+        Study.open(root, "s").ledger()
+
+
+@pytest.mark.parametrize(
+    "space", [[{}], [{"name": "x", "only_if": None, "choices": []}], [{"only_if": 1, "name": "x"}]]
+)
+def test_a_spec_without_a_search_space_is_named(space, root, open_study):
+    """Rows of another shape are found when the study is opened, not by the first table that reads them."""
+    store = open_study().store
+    store.write("spec.json", json.dumps(json.loads(store.read("spec.json")) | {"space": space}).encode())
+
+    with pytest.raises(DataError, match=r"spec\.json must have a search space; got"):
+        Study.open(root, "s")
+
+
+@pytest.mark.parametrize("name", ["spec.json", "reused.json"])
+def test_a_spec_of_another_shape_is_named(name, root, open_study):
+    """What belongs to the whole study is checked like its trials."""
+    study = open_study(dataclasses.replace(SPEC, warm_start=True))
+    study.store.write(name, b'{"schema": 2, "told": [{}], "approach": 3}')
+
+    with pytest.raises(
+        DataError, match=rf"{name} must be a JSON object of a study; got (3 for approach|no told.0.number)"
+    ):
+        Study.open(root, "s").ledger()
+
+
 def test_every_field_of_the_spec_counts(open_study):
     """Whatever differs is listed, and nothing is mixed."""
     open_study()
