@@ -31,6 +31,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u202d\u202e
 """Control characters, the two that turn text around, and bytes that the table's encoding does not know. Tabs, line ends
 and invisible joiners are ordinary text."""
 
+_UNKNOWN = re.compile("[\udc80-\udcff]")
+"""What Python makes of bytes that are not UTF-8."""
+
 _FORMATS = {"parquet": "parquet", "pq": "parquet", "jsonl": "json", "ndjson": "json", "json": "json"} | dict.fromkeys(
     ("xlsx", "xlsm", "xls", "ods"), "excel"
 )
@@ -65,7 +68,7 @@ def read_rows(data: bytes, name: str, columns: Sequence[str], findings: Findings
         data: The file.
         name: File name.
         columns: What to return. Blanks around the header's names do not count.
-        findings: Receives rows that are too long or too short, wrongly quoted, or hold control characters.
+        findings: Receives rows that are too long or too short, wrongly quoted, or hold control characters or bytes that are not UTF-8.
         knows_quotes: False for a format whose writers do not quote: a quote that does not fit is then ordinary text.
 
     Raises:
@@ -92,7 +95,9 @@ def read_rows(data: bytes, name: str, columns: Sequence[str], findings: Findings
     readable = np.ones(len(frame), bool)
     for number, values in enumerate(zip(*(frame[column] for column in columns), strict=True)):
         if strange := next((value for value in values if _CONTROL.search(value)), None):
-            findings.quarantine(f"{place} {frame.index[number]}", "control character", strange)
+            reason = "bytes that are not UTF-8" if _UNKNOWN.search(strange) else "control character"
+            shown = _UNKNOWN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", strange)
+            findings.quarantine(f"{place} {frame.index[number]}", reason, shown)
             readable[number] = False
     return Rows(frame[readable], beyond[readable], num_rows, place, header)
 

@@ -90,7 +90,8 @@ def test_a_row_that_is_not_utf8():
 
     parsed, findings = parse([], raw=raw)
 
-    assert (62, "control character") == (len(parsed.ids), findings.quarantined[0]["reason"])
+    assert (62, "bytes that are not UTF-8") == (len(parsed.ids), findings.quarantined[0]["reason"])
+    assert "Caf\\xe9" == findings.quarantined[0]["value"]
 
 
 @pytest.mark.parametrize(
