@@ -50,6 +50,17 @@ class Findings:
         self.warnings.append(escaped(text))
         log.warning("%s", escaped(text))
 
+    def tell_left_out(self) -> None:
+        """Log once how many rows and images are left out, with the first of them."""
+        left_out = [f"{escaped(entry['where'])}: {entry['reason']}" for entry in self.quarantined]
+        left_out += [f"{escaped(key)}: the row has no image" for key in self.rows_without_image]
+        if left_out:
+            log.warning(
+                "%s rows or images are left out; the first is %s; all are in ingest_report.json",
+                f"{len(left_out):,}",
+                left_out[0],
+            )
+
     def ignore(self, source: Any, strays: Sequence[str]) -> None:
         """Record the files that no reader gets or uses, and how many systems left beside them.
 

@@ -70,6 +70,7 @@ def ingest(
     with open_source(name, source, reader, cache) as opened:
         raw = reader.read(opened.members, scratch=train_dir, limit=settings.limit)
         checksums = raw.checksums or opened.checksums
+    raw.findings.tell_left_out()
     with closing(raw):
         info = _written(name, raw, settings, opened.label, checksums, history, train_dir, test_dir, report_dir)
     seconds = time.monotonic() - started

@@ -185,6 +185,23 @@ def test_control_characters_count_in_used_columns_only(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        ([], ""),
+        ([["C-1", "x", "La\x1bmps", ROWS[0][3]]], "products.csv line 26: control character"),
+        ([["C-1", "x", "Lamps", "pictures/none.png"]], "C-1: the row has no image"),
+    ],
+)
+def test_the_log_tells_what_is_left_out(rows, first, tmp_path, caplog):
+    """One line says how many rows and images are left out and names the first; without any it says nothing."""
+    taken(write_files(tmp_path / "shop", catalogue(**{"products.csv": table([*ROWS, *rows])})), tmp_path / "out")
+
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    wanted = f"1 rows or images are left out; the first is {first}; all are in ingest_report.json"
+    assert ([wanted] if rows else []) == told
+
+
 def test_lines_behind_quoted_newlines(tmp_path):
     """A finding's line is the one an editor shows, however many lines the fields before it have."""
     rows = [[row[0], "a\nb\nc", *row[2:]] for row in ROWS]
