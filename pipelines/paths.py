@@ -1,5 +1,6 @@
 """These types check paths on the command line."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -39,5 +40,7 @@ class OutputFile(UserPath):
             if not place.exists():
                 raise StorageError(f"{rule}: there is no folder {place}. Correct the path")
             if not os.access(place, os.W_OK):
+                if os.statvfs(place).f_flag & os.ST_RDONLY:
+                    raise StorageError(f"{rule}: {os.strerror(errno.EROFS)}. Check the disk")
                 raise PermissionDeniedError(f"{rule}: {place} may not be written. Change its owner or mode")
         return path

@@ -1,11 +1,13 @@
 """Paths on the command line: `~` wherever a path may stand, outputs checked before the work."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -81,6 +83,15 @@ def test_outputs_are_checked_before_the_work(path, kubeflow, cluster, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "--markdown" in line
     assert [] == kubeflow.requests
+
+
+def test_a_read_only_disk_is_no_missing_permission(tmp_path, monkeypatch, capsys):
+    """An output on a read-only file system is 74, as where a command meets it later: no change of mode helps."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY | os.ST_NOSUID))
+
+    assert 74 == run(["runs", "list", "--study-root", str(tmp_path), "--csv", str(tmp_path / "runs.csv")])
+    assert "Read-only file system. Check the disk" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
