@@ -41,6 +41,11 @@ def escaped(value: object, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def error_text(error: BaseException) -> str:
+    """Return what an error of a library says as `escaped` does, its lines beside each other."""
+    return escaped(" ".join(line.strip() for line in str(error).splitlines()))
+
+
 def short_names(names: Sequence[str], limit: int) -> list[str]:
     """Return names cleaned and shortened so that they still differ wherever they did.
 

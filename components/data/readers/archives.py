@@ -23,7 +23,7 @@ import numpy as np
 
 from components.data.readers.members import Limits, Names
 from components.errors import DataError, file_error
-from components.text import escaped
+from components.text import error_text, escaped
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -179,7 +179,7 @@ class ZipMembers(_Archive):
                 data = member.read(info.file_size)
                 member.read(1)  # at its end the checksum is compared
         except _DAMAGE as error:
-            raise DataError(f"{where} must be whole; got {escaped(error)}. The archive is damaged") from error
+            raise DataError(f"{where} must be whole; got {error_text(error)}. The archive is damaged") from error
         except OSError as error:
             if error.errno == errno.EINVAL:  # an offset that no file has
                 raise DataError(f"{where} must be whole; got an impossible place. The archive is damaged") from error
@@ -205,7 +205,7 @@ class ZipMembers(_Archive):
         except (*_DAMAGE, OSError) as error:
             raise DataError(
                 f"{self.label} must be a whole zip archive; got {os.fstat(file.fileno()).st_size:,} bytes and"
-                f" {escaped(error)}. It may be cut short: fetch it again"
+                f" {error_text(error)}. It may be cut short: fetch it again"
             ) from error
         num_members = end[zipfile._ECD_ENTRIES_TOTAL] if end else len(opened.filelist)  # type: ignore[attr-defined]
         # Writers without Zip64 let the number of members wrap at 65,536, and every reader counts for itself.
@@ -319,7 +319,7 @@ class TarMembers(_Archive):
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise file_error(error, "must be readable", path) from error
             raise DataError(
-                f"{self.label} must be a whole tar archive; got {escaped(error)}. It may be cut short: fetch it again"
+                f"{self.label} must be a whole tar archive; got {error_text(error)}. It may be cut short: fetch it again"
             ) from error
         except BaseException:
             self._file.close()

@@ -19,7 +19,7 @@ from components.data.readers.members import Limits, find_root
 from components.data.readers.pairing import IMAGE_SUFFIXES, ElsewhereError, ImageNames, id_order, pair, stray_files
 from components.data.readers.table import normalised, read_rows
 from components.errors import DataError
-from components.text import escaped
+from components.text import error_text, escaped
 
 DEFAULT_SOURCE = ""
 KAGGLE_DATASET = ""
@@ -105,7 +105,7 @@ def parse_description(data: bytes) -> Description:
     try:
         values = yaml.safe_load(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{DESCRIPTION} must be YAML; got {escaped(error)}. Correct it") from None
+        raise DataError(f"{DESCRIPTION} must be YAML; got {error_text(error)}. Correct it") from None
     if not isinstance(values, dict):
         raise DataError(f"{DESCRIPTION} must be a mapping such as 'label: category'; got {escaped(values)}. Correct it")
     keys = set(Description.__dataclass_fields__)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from components.data.findings import Findings
 from components.errors import ConfigurationError, DataError
-from components.text import escaped
+from components.text import error_text, escaped
 
 MAX_RECORD_LENGTH = 131_072
 """Characters of a row at most: Python's csv module takes no longer field."""
@@ -314,10 +314,10 @@ def _other_format(data: bytes, name: str, kind: str) -> pd.DataFrame:
         frame = read(io.BytesIO(data))
     except ImportError as error:
         raise ConfigurationError(
-            f"{name} must be read with a package that is not installed; got {escaped(error)} Install it, or give a csv file"
+            f"{name} must be read with a package that is not installed; got {error_text(error)} Install it, or give a csv file"
         ) from None
     except Exception as error:  # a decoder may raise anything on damaged bytes
-        raise DataError(f"{name} must be a readable {kind} file; got {escaped(error)}. Correct it") from error
+        raise DataError(f"{name} must be a readable {kind} file; got {error_text(error)}. Correct it") from error
     frame.columns = [normalised(str(column)) for column in frame.columns]
     first = 2 if kind == "excel" else 1
     return frame.set_axis(range(first, first + len(frame)))
