@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import json
 import re
 import unicodedata
 from collections import deque
@@ -317,10 +318,33 @@ def _other_format(data: bytes, name: str, kind: str) -> pd.DataFrame:
             f"{name} must be read with a package that is not installed; got {error_text(error)} Install it, or give a csv file"
         ) from None
     except Exception as error:  # a decoder may raise anything on damaged bytes
+        if kind == "json" and (place := _no_object(data)):
+            raise DataError(f"{name} {place}. Correct it") from error
         raise DataError(f"{name} must be a readable {kind} file; got {error_text(error)}. Correct it") from error
     frame.columns = [normalised(str(column)) for column in frame.columns]
     first = 2 if kind == "excel" else 1
     return frame.set_axis(range(first, first + len(frame)))
+
+
+def _no_object(data: bytes) -> str:
+    """Return which line or row of a JSON table is no object, as `line 2 must ...`; empty where that is not what is wrong."""
+    in_lines = data.lstrip().startswith(b"{")
+    try:
+        rows = data.splitlines() if in_lines else list(json.loads(data))
+    except (ValueError, TypeError, RecursionError):
+        return ""
+    for number, row in enumerate(rows, 1):
+        if not (in_lines and not row.strip()) and not _is_object(row):
+            got = row if in_lines else json.dumps(row)
+            return f"{'line' if in_lines else 'row'} {number} must be a JSON object; got {escaped(got)}"
+    return ""
+
+
+def _is_object(row: Any) -> bool:
+    try:
+        return isinstance(json.loads(row) if isinstance(row, bytes) else row, dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _text(value: Any) -> str:

@@ -143,6 +143,24 @@ def test_json_lines(tmp_path, clean):
     assert clean == taken(write_files(tmp_path / "shop", files), tmp_path / "out")[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"sku": 1}\n\n[1,2]\n', r"products\.jsonl line 3 must be a JSON object; got \[1,2\]\. Correct it"),
+        ('{"sku": 1}\n"x"\n', r'products\.jsonl line 2 must be a JSON object; got "x"'),
+        ('[{"sku": 1}', r"products\.jsonl must be a readable json file"),
+        ('[{"sku": 1}, null]', r"products\.jsonl row 2 must be a JSON object; got null"),
+        ('{"sku": 1}\n{"sku":\n', r'products\.jsonl line 2 must be a JSON object; got {"sku":'),
+    ],
+)
+def test_json_that_is_no_table(tmp_path, text, problem):
+    """The line or row that is no object is named, not what pandas could not do with it."""
+    files = catalogue(**{"dataset.yaml": YAML.replace(b"csv", b"jsonl"), "products.jsonl": text.encode()})
+
+    with pytest.raises(DataError, match=problem):
+        taken(write_files(tmp_path / "shop", files), tmp_path / "out")
+
+
 @pytest.mark.parametrize(("suffix", "package"), [("parquet", "pyarrow"), ("xlsx", "openpyxl")])
 def test_other_formats(tmp_path, clean, suffix, package):
     """Parquet and Excel are read where their package is there; elsewhere the message names it."""
