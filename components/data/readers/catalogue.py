@@ -110,6 +110,9 @@ def parse_description(data: bytes) -> Description:
         raise DataError(f"{DESCRIPTION} must be a mapping such as 'label: category'; got {escaped(values)}. Correct it")
     keys = set(Description.__dataclass_fields__)
     problems = [f"{escaped(key)} is unknown (known: {', '.join(sorted(keys))})" for key in values if key not in keys]
+    node = yaml.compose(data, yaml.SafeLoader)  # of a key that is there twice, the values know the last alone
+    written = [str(key.value) for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+    problems += [f"{escaped(key)} must be there once" for key in sorted({k for k in written if written.count(k) > 1})]
     if "label" not in values:
         problems.append("label must name the column with the classes")
     problems += [

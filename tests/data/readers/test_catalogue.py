@@ -130,6 +130,7 @@ def test_defaults():
         (b"label: 7", "label must be text"),
         (b"label: ''", "label must be text"),
         (b"label: x\nlabels: y", "labels is unknown"),
+        (b"label: x\nid: sku\nlabel: y", "label must be there once"),
         (b"label: x\n  y: z\n", r"got mapping values are not allowed here in .* line 2, column 4"),
         (b"label: x\nsize: 80", "size must be"),
         (b"label: x\nsize: [80]", "size must be"),
