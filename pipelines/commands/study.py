@@ -54,7 +54,7 @@ def show_command(
         click.echo(json.dumps(overview(ledger), indent=1))
         return
     console = Console(soft_wrap=False)
-    if not console.is_terminal:
+    if not console.file.isatty():
         console = Console(width=200)
     console.print(*head(ledger), sep="\n", markup=False, highlight=False)
     console.print(trials_table(ledger))

@@ -47,7 +47,7 @@ class StepTable:
         self._shown: dict[str, str] = {}
         self._state = ""
         self._started = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=2) if console.file.isatty() else None
 
     def __enter__(self) -> "StepTable":
         if self._live:

@@ -43,7 +43,7 @@ class Progress:
         self._said_at: dict[str, float] = {}
         self._read_bytes = 0
         self._started = time.monotonic()
-        self._live = Live(console=console, refresh_per_second=2) if console.is_terminal else None
+        self._live = Live(console=console, refresh_per_second=2) if console.file.isatty() else None
 
     def __enter__(self) -> Self:
         if self._live:

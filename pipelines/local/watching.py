@@ -33,7 +33,7 @@ def watch(study: Study | Ledger, *, once: bool, as_json: bool, every_seconds: fl
     if as_json:
         for seen in _looks(study, once, every_seconds, console):
             click.echo(json.dumps({"time": time.time(), **overview(seen.ledger), **seen.to_json()}))
-    elif console.is_terminal:
+    elif console.file.isatty():
         with Live(console=console, refresh_per_second=4) as live:
             for seen in _looks(study, once, every_seconds, console):
                 live.update(live_view(seen, console.height))
@@ -73,7 +73,7 @@ def _looks(study: Study | Ledger, once: bool, every_seconds: float | None, conso
 
 
 def _warn(console: Console, error: FashionTuningError) -> None:
-    if console.is_terminal:
+    if console.file.isatty():
         console.print(Text(f"looking again: {one_line(error)}", style="yellow"))
     else:
         click.echo(f"looking again: {one_line(error)}", err=True)

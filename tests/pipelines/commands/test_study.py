@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -72,6 +73,20 @@ def test_text_from_the_store_cannot_steer_the_terminal(tmp_path):
 
     assert "\x1b" not in text
     assert "loss became  [31m[nan]" in text
+
+
+def test_forced_colours_make_no_terminal(tmp_path, monkeypatch):
+    """In notebooks and in CI `FORCE_COLOR` is set; a pipe gets the wide table there too."""
+    fill(str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "60")
+    plain = show(f"{tmp_path}/week-shoes-mlp")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    coloured = show(f"{tmp_path}/week-shoes-mlp")
+
+    assert [line.split() for line in plain.splitlines()] == [
+        re.sub(r"\x1b\[[0-9;]*m", "", line).split() for line in coloured.splitlines()
+    ]
 
 
 def test_json_says_everything(tmp_path):

@@ -59,6 +59,19 @@ def test_submit_starts_a_run_of_this_commit(kubeflow: FakeKfpApi, cluster: str) 
     assert 20 == len(parameters)
 
 
+def test_forced_colours_make_no_terminal(
+    kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In notebooks and in CI `FORCE_COLOR` is set; a file gets a line for each change there too, and no live table."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    assert 0 == run(["submit", "--cluster", cluster, "--name", "ci-1", "--wait"])
+    said = capsys.readouterr().err
+    assert 1 == len(kubeflow.runs)
+    assert "run: " in said
+    assert "\x1b[?25l" not in said
+
+
 def test_submitting_again_doubles_nothing(kubeflow: FakeKfpApi, cluster: str, capsys: pytest.CaptureFixture) -> None:
     """While the run works, the same command finds it."""
     codes = [run(["submit", "--cluster", cluster]) for _ in range(3)]

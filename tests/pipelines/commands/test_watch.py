@@ -180,6 +180,25 @@ def test_store_that_is_away_is_waited_for(tmp_path, monkeypatch, capsys):
     assert "nothing" not in said.out
 
 
+def test_forced_colours_make_no_terminal(tmp_path, capsys, monkeypatch):
+    """In notebooks and in CI `FORCE_COLOR` is set; a pipe gets lines there too, and no code that moves a cursor."""
+    answers = [UnavailableError("the store must answer; got nothing"), None]
+
+    def away(study):
+        if error := answers.pop(0):
+            raise error
+        return dataclasses.replace(course.look(study), is_finished=True)
+
+    fill(str(tmp_path))
+    monkeypatch.setattr("pipelines.local.watching.look", away)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    assert 0 == run(["study", "watch", f"{tmp_path}/week-shoes-mlp", "--every", "0.2"])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out
+    assert said.err.startswith("looking again: the store must answer")
+
+
 def test_a_terminal_gets_a_table(tmp_path):
     """On a terminal running trials stand above the finished ones, within its lines."""
     study = fill(str(tmp_path))

@@ -40,6 +40,18 @@ def test_steps_say_how_far_they_are(tmp_path, shown, capsys):
     ]
 
 
+def test_forced_colours_make_no_terminal(tmp_path, capsys, monkeypatch):
+    """In notebooks and in CI `FORCE_COLOR` is set; a file gets lines there too, and no live table."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    with Progress(tmp_path, str(tmp_path / "studies"), "local") as shown:
+        shown.update()
+
+    said = capsys.readouterr().err
+    assert "run started in" in said
+    assert "\x1b[?25l" not in said
+
+
 def test_a_step_that_was_not_seen_starting(tmp_path, shown, capsys):
     """Its progress is shown all the same."""
     event = {"event": "progress", "step": "train-mlp shoes", "time": 140.0, "message": "replicate 1 of 3"}
