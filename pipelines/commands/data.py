@@ -11,6 +11,7 @@ import click
 from components.errors import ParameterError, using
 from components.parameters import DataSettings
 from components.runtime import set_up_logging
+from pipelines.commands.options import DEBUG_OPTION
 from pipelines.paths import UserPath
 
 DEFAULTS = DataSettings()
@@ -21,6 +22,7 @@ DEFAULTS = DataSettings()
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="The same seed draws the same files."
 )
+@DEBUG_OPTION
 def sample_data_command(directory: Path, seed: int) -> None:
     """Write the generated sample in the published formats of both datasets."""
     from components.data.sample.sample import write_sample

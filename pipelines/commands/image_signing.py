@@ -7,6 +7,7 @@ import subprocess
 import click
 
 from components.errors import ConfigurationError, UnavailableError
+from pipelines.commands.options import DEBUG_OPTION
 from pipelines.images import find_engine, image_name
 from pipelines.profile import load_profile
 from pipelines.targets import TARGETS
@@ -17,6 +18,7 @@ _cluster = click.option("--cluster", default="gke", show_default=True, help="Clu
 @click.command("digest")
 @click.argument("target", type=click.Choice(TARGETS))
 @_cluster
+@DEBUG_OPTION
 def digest_command(target: str, cluster: str) -> None:
     """Print name and digest of a pushed image, as `name=` and `digest=` lines for CI."""
     name, digest = pushed_image(image_name(target, load_profile(cluster)))
@@ -26,6 +28,7 @@ def digest_command(target: str, cluster: str) -> None:
 @click.command("sign")
 @click.argument("targets", nargs=-1, type=click.Choice(TARGETS))
 @_cluster
+@DEBUG_OPTION
 def sign_command(targets: tuple[str, ...], cluster: str) -> None:
     """Sign pushed images with cosign, by digest; in CI its identity is the workflow's, and there is no key."""
     cosign = shutil.which("cosign")

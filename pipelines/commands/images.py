@@ -10,6 +10,7 @@ import click
 
 from components.errors import ConfigurationError, UnavailableError
 from pipelines.commands.image_signing import digest_command, sign_command
+from pipelines.commands.options import DEBUG_OPTION
 from pipelines.images import ROOT, find_engine, image_name, image_tag
 from pipelines.profile import load_profile
 from pipelines.targets import TARGETS
@@ -43,6 +44,7 @@ images_command.add_command(sign_command)
 
 @images_command.command("names")
 @_cluster
+@DEBUG_OPTION
 def names_command(cluster: str) -> None:
     """Print the full names of the images."""
     for target in TARGETS:
@@ -57,6 +59,7 @@ def names_command(cluster: str) -> None:
 @click.option(
     "--argument", "arguments", multiple=True, metavar="NAME=VALUE", help="Build argument of images/Dockerfile."
 )
+@DEBUG_OPTION
 def build_command(targets: tuple[str, ...], cluster: str, engine: str, cpu: bool, arguments: tuple[str, ...]) -> None:
     """Build the images, all of them or those named."""
     profile = load_profile(cluster)
@@ -70,6 +73,7 @@ def build_command(targets: tuple[str, ...], cluster: str, engine: str, cpu: bool
 @_targets
 @_cluster
 @_engine
+@DEBUG_OPTION
 def push_command(targets: tuple[str, ...], cluster: str, engine: str) -> None:
     """Push the images to the registry of a cluster profile."""
     profile = load_profile(cluster)
@@ -81,6 +85,7 @@ def push_command(targets: tuple[str, ...], cluster: str, engine: str) -> None:
 
 @images_command.command("lock")
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that pyproject.toml allows.")
+@DEBUG_OPTION
 def lock_command(upgrade: bool) -> None:
     """Write images/requirements-*.txt: exact versions and hashes of everything the images install."""
     uv = Path(sys.prefix) / "bin" / "uv"

@@ -87,6 +87,7 @@ def connection_options(command: Command) -> Command:
     return _with_options(with_reach, options)
 
 
+DEBUG_OPTION = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # read by the edge
 SET_OPTION = click.option(
     "--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable."
 )

@@ -6,9 +6,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
 
-from pipelines.__main__ import COMMANDS, run
+from pipelines.__main__ import COMMANDS, main, run
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = (
@@ -47,6 +48,28 @@ def test_the_list_says_what_the_command_does(name: str) -> None:
     assert name == command.name
     assert summary.split()[0] == command.help.split()[0]
     assert summary.endswith(".")
+
+
+def leaves(command: click.Command, *names: str) -> dict[str, click.Command]:
+    """A command, or all below it where it is a group, by what is typed."""
+    if not isinstance(command, click.Group):
+        return {" ".join(names): command}
+    found = {}
+    for name in command.list_commands(click.Context(command)):
+        child = command.get_command(click.Context(command), name)
+        assert child
+        found |= leaves(child, *names, name)
+    return found
+
+
+def test_every_command_shows_tracebacks_on_request() -> None:
+    """`--debug` is an option of all commands; the edge reads it, and tells to add it where there is a defect."""
+    found = leaves(main)
+
+    assert {"sample-data", "images names", "images sign", "study watch"} <= set(found)
+    assert [] == [
+        name for name, command in found.items() if not any("--debug" in option.opts for option in command.params)
+    ]
 
 
 def test_the_program_knows_its_name() -> None:
