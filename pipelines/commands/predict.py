@@ -55,6 +55,8 @@ def predict_command(
     """
     if bool(study_root) == (model is not None):
         raise ParameterError("the model must be given as --study-root URI or as --model FILE, one of them; see --help")
+    if out is not None:
+        _refuse_to_overwrite(out, [*images, *([model] if model else [])])
     from components.data.sources.pictures import Pictures
     from components.evaluation.predict import Classifier
 
@@ -106,6 +108,17 @@ def _writer(form: str, file: TextIO, top: int) -> "Callable[[Answer | None], Non
     return write_object
 
 
+def _refuse_to_overwrite(out: Path, read: list[Path]) -> None:
+    """Raise `ParameterError` where the answers would take the place of what is read: a picture, an archive, the model."""
+    from components.data.readers.archives import is_archive
+    from components.data.readers.pairing import IMAGE_SUFFIXES
+
+    is_picture = is_archive(out.name) or out.suffix.lower() in (*IMAGE_SUFFIXES, ".npy")
+    for path in read if out.exists() else ():
+        if path.exists() and (out.samefile(path) or (is_picture and out.resolve().is_relative_to(path.resolve()))):
+            raise ParameterError(f"--out must be another file than those that are read; got {out}. Correct the path")
+
+
 @contextmanager
 def _output(path: Path | None) -> Iterator[TextIO]:
     """Yield where the answers go; a file appears when it is whole."""
@@ -116,16 +129,20 @@ def _output(path: Path | None) -> Iterator[TextIO]:
         except BrokenPipeError:  # whoever reads has seen enough, as `head` has
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
-    partial = path.with_name(path.name + ".partial")
+    is_replaced = path.is_file() or not path.exists()  # neither a pipe nor a device
+    path = path.resolve() if is_replaced else path  # a link stays a link
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial") if is_replaced else path
     try:
         with using(path):
             file = partial.open("w", encoding="utf-8", newline="")
         with file:
             yield file
-        with using(path):
-            partial.replace(path)
+        if is_replaced:
+            with using(path):
+                partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        if is_replaced:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager

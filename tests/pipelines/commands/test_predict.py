@@ -94,6 +94,40 @@ def test_nothing_half_written_stays(model: Path, tmp_path: Path, monkeypatch: py
     assert [] == list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.parametrize("out", ["images.npy", "link.npy", "model/model.onnx", "pictures/a.png"])
+def test_what_is_read_is_not_written(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+    """A slip in --out costs no picture and no model."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"a picture")
+    (tmp_path / "link.npy").symlink_to(tmp_path / "images.npy")
+    before = (tmp_path / out).read_bytes()
+    read = [str(tmp_path / "images.npy"), str(tmp_path / "pictures")]
+
+    assert 64 == run(["predict", "shop", *read, "--model", str(model), "--out", str(tmp_path / out)])
+    assert "--out must be another file than those that are read" in capsys.readouterr().err
+    assert before == (tmp_path / out).read_bytes()
+
+
+def test_links_pipes_and_other_peoples_files_stay(model: Path, tmp_path: Path) -> None:
+    """Answers go where a link leads and into a pipe; a file that is there under a similar name is not touched."""
+    (tmp_path / "real.csv").write_text("before")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    (tmp_path / "real.csv.partial").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    arguments = ["predict", "shop", str(tmp_path / "images.npy"), "--model", str(model), "--out"]
+    piped: list[str] = []
+    reader = threading.Thread(target=lambda: piped.append((tmp_path / "pipe").read_text()))
+    reader.start()
+
+    assert [0, 0] == [run([*arguments, str(tmp_path / name)]) for name in ("pipe", "link.csv")]
+    reader.join(timeout=30)
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "pipe").is_fifo()
+    assert "mine" == (tmp_path / "real.csv.partial").read_text()
+    assert [(tmp_path / "real.csv").read_text()] == piped
+    assert 301 == len(piped[0].splitlines())
+
+
 def test_a_stop_is_no_unreadable_picture(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be read gets a row, and the next one is read; after SIGTERM nothing is."""
 
