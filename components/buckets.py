@@ -20,6 +20,8 @@ def split_store(uri: str) -> tuple[str, str]:
     scheme, _, rest = uri.partition("://") if "://" in uri else ("file", "", uri)
     is_bucket = scheme in BUCKET_STORES and re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", rest.partition("/")[0])
     is_directory = scheme == "file" and (rest.strip("/") or rest == "/")
+    if is_directory and "://" in uri and not rest.startswith(("/", "localhost/")):
+        raise ValueError("must have three slashes, as file:///data")
     if not is_bucket and not is_directory:
         raise ValueError(f"must be {example_uris('bucket/prefix')} or a directory")
     return scheme, rest

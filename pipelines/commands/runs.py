@@ -1,12 +1,13 @@
-"""`runs`: what the runs under a study root comparison, beside each other."""
+"""`runs`: the results of the runs under a study root, beside each other."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from components.errors import using
+from components.errors import DataError, using
 from components.text import csv_cell
 from pipelines.paths import OutputFile
 
@@ -31,9 +32,9 @@ def list_command(study_root: str, csv_path: Path | None, as_json: bool, debug: b
 
     There is one row per run and data set, oldest first.
     """
-    from components.evaluation.kept import read_summaries, runs_frame
+    from components.evaluation.kept import runs_frame
 
-    frame = runs_frame(read_summaries(study_root))
+    frame = runs_frame(_summaries(study_root))
     if csv_path:
         with using(csv_path):
             frame.map(csv_cell).rename(columns=csv_cell).to_csv(csv_path, index=False)
@@ -47,6 +48,15 @@ def list_command(study_root: str, csv_path: Path | None, as_json: bool, debug: b
     _print(["run", "created", "dataset", *scores, "winner", "decision", "device_seconds", *_costs(frame)], frame)
 
 
+def _summaries(study_root: str) -> dict[str, dict[str, Any]]:
+    """Return the results by run; a folder that is not there is a mistake, not one without results."""
+    from components.evaluation.kept import read_summaries
+
+    if "://" not in study_root and not Path(os.path.expanduser(study_root)).is_dir():  # noqa: PTH111 - keeps an unknown ~name
+        raise DataError(f"--study-root must be a folder or a URI; got {study_root}. Correct it")
+    return read_summaries(study_root)
+
+
 @runs_group.command("compare")
 @click.argument("runs", nargs=-1, required=True)
 @_root_option
@@ -57,9 +67,9 @@ def compare_command(runs: tuple[str, ...], study_root: str, as_json: bool, debug
 
     RUNS are their ids, or the ids' beginnings. Parameters that differ are shown, and the scores of each approach.
     """
-    from components.evaluation.kept import compare, read_summaries
+    from components.evaluation.kept import compare
 
-    comparison = compare(read_summaries(study_root), list(runs))
+    comparison = compare(_summaries(study_root), list(runs))
     if as_json:
         click.echo(json.dumps(comparison, indent=1))
         return

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from components.errors import ConfigurationError, DataError, ParameterError, using
+from components.errors import ConfigurationError, DataError, FashionTuningError, ParameterError, using
 from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.tables import overview, trials_csv
 from components.search.trial import Ledger
-from components.stores import open_store
+from components.stores import Store, open_store
 from pipelines.local.study_view import head, trials_table
 from pipelines.paths import OutputFile, UserPath
 
@@ -157,13 +157,13 @@ def find_study(study: str, study_root: str = "") -> Study | Ledger:
         ParameterError: A bare name without a root.
         DataError: There is no such study; the error lists those there are.
     """
-    study = os.path.expanduser(study)  # noqa: PTH111 - it may be a URI
+    study, study_root = (os.path.expanduser(text) for text in (study, study_root))  # noqa: PTH111 - URIs, too
     if not study_root:
         if Path(study).is_file():
             return Ledger.load(study)
+        if study and Path(study).is_dir():
+            study = str(Path(study).resolve())
         study_root, _, study = study.rstrip("/").rpartition("/")
-        if not study_root and Path(study).is_dir():
-            study_root = "."
         if not study_root or study_root.endswith((":/", ":")) or not study:
             raise ParameterError(
                 "STUDY must be a study's folder or URI, or a name together with --study-root; got a name alone."
@@ -173,8 +173,17 @@ def find_study(study: str, study_root: str = "") -> Study | Ledger:
     try:
         return Study.open(root, study)
     except DataError as error:
-        there = sorted({key.rpartition("/")[0] for key in root.list() if key.rpartition("/")[2] == SPEC})
+        there = _studies(root, study_root)
         if study in there:
             raise
         existing = f"there are {', '.join(there[:20])}" if there else "there is none"
         raise DataError(f"study {study!r} must exist under {root.uri}; {existing}. Name one of them") from error
+
+
+def _studies(root: Store, study_root: str) -> list[str]:
+    """Return the names of the studies under a root: the hint for who mistyped one, which must not take long or fail."""
+    if "://" not in study_root:
+        return sorted(spec.parent.name for spec in Path(study_root).glob(f"*/{SPEC}"))
+    with suppress(FashionTuningError):
+        return sorted({key.rpartition("/")[0] for key in root.list() if key.rpartition("/")[2] == SPEC})
+    return []

@@ -133,8 +133,11 @@ def test_commands_show_them(root, tmp_path, capsys):
     assert "0.8000" in said
     assert 65 == run(["runs", "compare", "c", "--study-root", root])
     assert "There are: b-early, a-late" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
     assert 0 == run(["runs", "list", "--study-root", str(tmp_path / "empty")])
     assert "no run has ended well" in capsys.readouterr().out
+    assert 65 == run(["runs", "list", "--study-root", str(tmp_path / "mistyped")])
+    assert "--study-root must be a folder or a URI" in capsys.readouterr().err
 
 
 def test_price_makes_a_cost(monkeypatch):

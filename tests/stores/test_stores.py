@@ -67,6 +67,13 @@ def test_malformed_uri_is_refused(uri):
     assert "pw" not in str(caught.value)
 
 
+@pytest.mark.parametrize("uri", ["file://host/root", "file://runs/studies"])
+def test_a_file_uri_with_a_host_is_refused(uri):
+    """It would mean another folder than it says."""
+    with pytest.raises(ParameterError, match="store must have three slashes, as file:///data"):
+        open_store(uri)
+
+
 def test_documentation_shows_the_table_of_failures():
     """docs/study.md says of every failure what the code does; `python -m tests.stores.failure_table` prints it anew."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "study.md").read_text(encoding="utf-8")

@@ -103,13 +103,14 @@ def rollback(root: str, dataset: str, run: dict[str, Any] | None = None) -> dict
         The new record.
 
     Raises:
-        ParameterError: There is no champion, or none before it.
+        DataError: There is no champion.
+        ParameterError: There is none before it.
         TryAgainError: Somebody else changed the champion at the same time.
     """
     records = ChampionRecords(open_store(root), dataset)
     present = records.current()
     if present is None:
-        raise ParameterError(f"champion of {clean(dataset)} must exist before a rollback; there is none under {root}")
+        raise DataError(f"champion of {clean(dataset)} must exist before a rollback; there is none under {root}")
     target = records.predecessor(present)
     if target is None:
         raise ParameterError(

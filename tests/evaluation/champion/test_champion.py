@@ -475,7 +475,7 @@ def test_rolling_back_twice_goes_back_two_models(root: Path, tmp_path: Path, dat
 
 def test_without_a_champion_there_is_nothing_to_roll_back(root: Path) -> None:
     """A rollback before the first promotion is refused."""
-    with pytest.raises(ParameterError, match="must exist before a rollback"):
+    with pytest.raises(DataError, match="must exist before a rollback"):
         rollback(str(root), NAME)
 
 

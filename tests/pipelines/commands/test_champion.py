@@ -76,7 +76,7 @@ def test_an_unreadable_record_is_shown_as_such(root: Path, capsys: pytest.Captur
     ("arguments", "code", "message"),
     [
         (["show", "no-such-set"], 65, "must exist"),
-        (["rollback", "no-such-set"], 64, "must exist before a rollback"),
+        (["rollback", "no-such-set"], 65, "must exist before a rollback"),
         (["show", "../escape"], 64, "dataset must be"),
     ],
 )

@@ -9,6 +9,7 @@ from components.models.space import Parameter, Space
 from components.search.study.study import Study, StudySpec
 from components.search.trial import Trial
 from components.stores import open_store
+from components.stores.local import LocalStore
 from pipelines.__main__ import run
 from pipelines.commands.study import find_ledger, study_group
 from tests.fakes.gcs import FakeGcs
@@ -134,6 +135,23 @@ def test_an_unknown_study_names_those_there_are(tmp_path):
     fill(str(tmp_path))
     with pytest.raises(DataError, match="there are week-shoes-mlp"):
         find_ledger(f"{tmp_path}/week-shoes-mpl")
+
+
+def test_the_hint_looks_no_further_than_the_folder(tmp_path, monkeypatch):
+    """A folder may be that of everything: what lies deeper is neither walked through nor named."""
+    fill(str(tmp_path / "deep"))
+    monkeypatch.setattr(LocalStore, "list", lambda *_: pytest.fail("the whole folder is listed"))
+
+    with pytest.raises(DataError, match="there is none"):
+        find_ledger(f"{tmp_path}/week-shoes-mpl")
+
+
+def test_a_study_is_found_from_inside(tmp_path, monkeypatch):
+    """Its folder may be named as the present one."""
+    fill(str(tmp_path))
+    monkeypatch.chdir(tmp_path / "week-shoes-mlp")
+
+    assert "week-shoes-mlp" == find_ledger(".").name
 
 
 @pytest.mark.parametrize("study", ["week-shoes-mlp", "gs://shop", ""])
