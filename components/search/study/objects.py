@@ -252,7 +252,7 @@ class Records:
 
 def _kind(key: str) -> Any:
     match = _KEY.fullmatch(key)
-    return _KINDS[match[2] or match[3]] if match else dict[str, Any]
+    return _KINDS.get(match[2] or match[3], dict[str, Any]) if match else dict[str, Any]
 
 
 def _read(store: Store, keys: list[str]) -> list[dict[str, Any] | None]:
