@@ -11,10 +11,11 @@ from benchmarks.data import ingested
 from benchmarks.harness import Options, Row, row, seconds
 from components.data.contract import TrainData
 from components.models.contract import load_approach
-from components.parameters import SearchSettings
+from components.parameters import RunParameters
 from components.search.study.study import Study
 from components.search.worker.worker import run_worker
 from components.stores import open_store
+from pipelines.presets import default_parameters
 
 NUM_TRIALS = 30
 NUM_WORKERS = 4
@@ -69,18 +70,8 @@ def search(train_dir: str, study_root: str, num_workers: int, num_trials: int = 
 
 def work(train_dir: str, study_root: str, num_workers: int, num_trials: int) -> None:
     """Take part in the study with the defaults of a run."""
-    settings = SearchSettings(
-        trials=num_trials,
-        minutes=60.0,
-        workers=num_workers,
-        epochs=20,
-        pruning=True,
-        warm_start=False,
-        mlp_algorithm="noisy-bayesian",
-        resnet18_algorithm="gp",
-        space="described",
-        seed=0,
-    )
+    own = {"search_trials": num_trials, "search_workers": num_workers, "search_warm_start": False}
+    settings = RunParameters.from_dict(default_parameters(study_root) | own).search
     run_worker(
         study_root=study_root,
         name=STUDY,

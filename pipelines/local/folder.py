@@ -10,12 +10,11 @@ from typing import IO, Any
 
 from components.dataset_name import redacted_dataset
 from components.errors import ConfigurationError, FashionTuningError, StorageError, file_error
+from components.evaluation.kept import REPORT, SUMMARY
 from pipelines.presets import write_parameters
 
 LOCAL_RUN = "local"
 """Id of a run that has a study root of its own."""
-
-REPORT, SUMMARY = "report.html", "summary.json"
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from components.approaches import APPROACHES
 from components.data.sources.presence import check_source
 from components.dataset_name import KAGGLE, SCHEMES, parse_dataset
 from components.errors import DataError, FashionTuningError, ParameterError
-from components.evaluation.kept import replace_results
+from components.evaluation.kept import REPORT, SUMMARY, replace_results
 from components.parameters import RunParameters
 from components.plan import RUN_ID_VARIABLE
 from components.runtime import COMMIT_VARIABLE, EVENTS_VARIABLE
@@ -27,8 +27,6 @@ from components.stores import CHECK_SECONDS, open_store
 from pipelines.interruption import ENDING, interrupted_once
 from pipelines.local.folder import (
     LOCAL_RUN,
-    REPORT,
-    SUMMARY,
     collect,
     only_user_of,
     passes,

@@ -18,13 +18,13 @@ from components.errors import (
     PermissionDeniedError,
     StorageError,
 )
-from components.evaluation.kept import PARAMETERS, keep_parameters, keep_result
+from components.evaluation.kept import PARAMETERS, REPORT, SUMMARY, keep_parameters, keep_result
 from components.parameters import RunParameters
 from components.search.study.spec import StudySpec, asked_of
 from components.search.study.study import Study
 from components.stores import open_store
 from pipelines.local import run as local_run
-from pipelines.local.folder import REPORT, SUMMARY, collect, only_user_of, passes, read_settings, remove_unfinished
+from pipelines.local.folder import collect, only_user_of, passes, read_settings, remove_unfinished
 from pipelines.local.process import _with_this_python
 from pipelines.local.run import RunEndedError, run_here
 from pipelines.presets import Asked
