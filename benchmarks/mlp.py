@@ -33,8 +33,7 @@ def measure(options: Options) -> list[Row]:
     images, labels = data.part(TRAIN)
     trainer = mlp.Trainer(data)
     trainer.fit(HYPERPARAMETERS, epochs=1, seed=0)
-    compiled = trainer._loop
-    assert compiled is not None
+    (compiled,) = trainer._loops.values()
     sampler = mlp.EpochSampler(np.ones(len(images)), compiled.batch_size, 0)
     rates = np.full(sampler.num_steps, 0.001, np.float32)
     numbers = trainer._train[sampler.epoch(1)]
@@ -54,7 +53,7 @@ def measure(options: Options) -> list[Row]:
         return _peak_flops(tf.bfloat16 if trainer._half else tf.float32)
 
     mine, keras_fit, peak = interleaved(options.repeats, ours, theirs, most)
-    weights = sum(np.prod(v.shape) for v in compiled._network.trainable_variables if len(v.shape) > 1)
+    weights = sum(np.prod(shape) for shape in compiled._shapes if len(shape) > 1)
     share = [100 * 6 * weights * rate / most for rate, most in zip(mine, peak, strict=True)]
     fresh = [
         seconds(functools.partial(trainer.fit, HYPERPARAMETERS | {"units_1": 500 - n}, epochs=1, seed=0))
@@ -93,7 +92,7 @@ def _time_to_target(options: Options, data: TrainData, trainer: mlp.Trainer) -> 
     scaled = images.astype("float32") / 255
 
     def ours() -> float:
-        trainer._loop = None
+        trainer.free()
         started = time.perf_counter()
         result = trainer.fit(HYPERPARAMETERS, epochs=MAX_EPOCHS, seed=0, on_epoch=lambda _e, score, _s: score < TARGET)
         return time.perf_counter() - started if max(result.scores) >= TARGET else float("inf")

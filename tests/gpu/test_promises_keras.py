@@ -28,12 +28,12 @@ def test_weights_images_and_optimizer_are_on_the_device(on_gpu):
     """Nothing that a step on a GPU uses waits for the host, labels included, and the GPU's memory is reported."""
     trainer = mlp.Trainer(make_train_data(600), require_gpu=on_gpu)
     result = trainer.fit(DESCRIBED, epochs=1, seed=0)
-    loop, examples = trainer._loop, trainer._examples
+    (loop,), examples = trainer._loops.values(), trainer._examples
     tensors = {
         "images": examples._images,
         "labels": examples._labels,
         **{f"weights {n}": v.value for n, v in enumerate(loop._network.trainable_variables)},
-        **{f"optimizer {n}": v.value for n, v in enumerate(loop._optimizer.variables) if v.shape},
+        **{f"optimizer {n}": v.value for n, v in enumerate(loop._updates.optimizer.variables) if v.ndim},
         **{f"sum {n}": v.read_value() for n, v in enumerate(loop._sums)},
     }
 
@@ -45,6 +45,25 @@ def test_weights_images_and_optimizer_are_on_the_device(on_gpu):
     assert on_gpu == isinstance(loop._updates, FusedUpdates)
     if on_gpu:
         assert compiled.free_gpu_bytes() > 0
+
+
+@pytest.mark.parametrize("given", [DESCRIBED, WIDE], ids=["described", "wide"])
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop", "Nadam"])
+def test_compiled_epochs_learn_what_launched_ones_learn(given, optimizer, on_gpu, caplog):
+    """XLA compiles one loop for networks of two sizes, and its scores are those of TensorFlow's executor."""
+    if not on_gpu:
+        pytest.skip("on a CPU tests/models/mlp checks it")
+    trainer = mlp.Trainer(make_train_data(600), require_gpu=True)
+    wanted = [given | {"optimizer": optimizer, "units_1": units} for units in (64, 192)]
+    scores = [trainer.fit(one, epochs=4, seed=2).scores for one in wanted]
+    (loop,) = trainer._loops.values()
+    compiles, traced = loop._compiles, loop._program.compiled.experimental_get_tracing_count()
+    loop._compiles = False
+    launched = [trainer.fit(one, epochs=4, seed=2).scores for one in wanted]
+
+    assert "" == caplog.text
+    assert (True, 1) == (compiles, traced)
+    assert [s[-1] for s in launched] == pytest.approx([s[-1] for s in scores], abs=promises.SCORE_TOLERANCE)
 
 
 def test_export_agrees(tmp_path):

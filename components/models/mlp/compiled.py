@@ -1,9 +1,11 @@
 """What trains the MLP: examples that lie on the device, and a compiled loop over an epoch of them."""
 
 import contextlib
+import itertools
+import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -13,12 +15,16 @@ import tensorflow as tf
 
 from components.data.contract import TrainData
 from components.models.contract import State
+from components.models.faults import first_line, is_out_of_memory
 from components.models.hardware import fits_on_gpu
 from components.models.mlp.network import augment
-from components.models.mlp.updates import FusedUpdates, KerasUpdates, Updates
+from components.models.mlp.size import MAX_UNITS
+from components.models.mlp.updates import FusedUpdates, KerasUpdates
 from components.models.sampling import channel_statistics
 from components.models.schedule import AVERAGE_EVERY
 from components.models.space import Value
+
+log = logging.getLogger(__name__)
 
 HOST_STEPS = 64
 """Steps whose images travel to the device together where not all of them fit."""
@@ -28,6 +34,12 @@ HOST_BYTES = 2**28
 
 PRODUCT_STEP = 64
 """Widths that a bfloat16 product is padded to: TensorFlow keeps 1,024 of them, 0.3 MB for each combination of widths."""
+
+SHARED_INPUTS = 4096
+"""A network of at most so many inputs costs a GPU little even at full width: launching its kernels takes as long."""
+
+SHARED_STEP = 256
+"""Widths of a shared loop for more inputs."""
 
 WEIGHT_NAMES = tuple(f"dense_{layer}/{part}" for layer in (1, 2, 3) for part in ("kernel", "bias"))
 
@@ -46,6 +58,11 @@ class Examples:
         # Half precision holds 0-255 exactly; no GPU kernel gathers uint8.
         self.dtype = tf.float16 if on_gpu else tf.uint8
         self._images = tf.cast(tf.constant(data.images), self.dtype) if fits else None
+
+    @property
+    def on_device(self) -> bool:
+        """Whether all images lie on the device, so that an epoch is one chunk."""
+        return self._images is not None
 
     def chunks(self, indices: np.ndarray) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Yield (images, labels, positions) for indices of examples (steps, batch size); positions point into the images."""
@@ -79,44 +96,64 @@ class Examples:
 
 
 class CompiledLoop:
-    """A network, its optimizer and the compiled loop over an epoch, reusable for any seed and learning rate.
+    """A network, its optimizers and the compiled loops over an epoch, reusable for any seed and learning rate.
+
+    A shared loop trains every network that fits into its own: the rest of the weights are zeros, which no step changes, and
+    activations and rates are arguments. So XLA, which takes a second to compile a loop, compiles one for each optimizer
+    and not one for each network. On a GPU its steps take a fifth of the time: they launch few kernels.
 
     Args:
         model: What `build` returned.
-        hyperparameters: A complete set without the learning rate, `batch_size` included.
         half: Whether training multiplies in bfloat16; weights, sums and validation stay float32.
-        fused: Whether weights are updated by fused kernels: faster on a GPU, and rounded otherwise than by Keras.
+        shared: Whether networks of fewer units may be trained, by fused kernels that XLA compiles: faster on a GPU, and
+            rounded otherwise than by Keras.
     """
 
-    def __init__(self, model: keras.Model, hyperparameters: dict[str, Value], *, half: bool, fused: bool) -> None:
-        self.hyperparameters = hyperparameters
-        self._half = half
-        self.batch_size = int(hyperparameters["batch_size"])
+    def __init__(self, model: keras.Model, *, half: bool, shared: bool) -> None:
+        self._half, self._shared, self._compiles = half, shared, shared
         self._model = model
         self._network, normalise = model.get_layer("network"), model.get_layer("normalise")
         # What the layer computes anew with every batch. By a constant TensorFlow would multiply, rounded otherwise.
         self._mean, self._deviation = normalise.mean, tf.maximum(tf.sqrt(normalise.variance), keras.config.epsilon())
-        self._optimizer = _optimizer(str(hyperparameters["optimizer"]))
-        self._optimizer.build(self._network.trainable_variables)
-        kind = FusedUpdates if fused else KerasUpdates
-        self._updates: Updates = kind(self._optimizer, self._network.trainable_variables)
-        # Not all zeros: Nadam starts a product at one.
-        self._fresh_slots = [variable.numpy() for variable in self._optimizer.variables]
         # Of the weights after every `AVERAGE_EVERY`-th step of an epoch.
         self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
         self._num_averaged = 0
-        self._train_steps = tf.function(self._train_steps, reduce_retracing=True)  # type: ignore[method-assign]
-        self._count_correct = tf.function(self._count_correct, reduce_retracing=True)  # type: ignore[method-assign]
+        self._all_updates: dict[str, KerasUpdates] = {}
+        self._all_programs: dict[tuple[Value, ...], _Program] = {}
+
+    def take(self, hyperparameters: dict[str, Value]) -> None:
+        """Train such networks from now on.
+
+        Args:
+            hyperparameters: A complete set without the learning rate, `batch_size` included. Where the loop is not shared, those
+                that the model was built of, always the same.
+        """
+        self.hyperparameters = given = hyperparameters
+        self.batch_size = int(given["batch_size"])
+        inputs, num_classes = self._network.layers[1].kernel.shape[0], self._network.layers[-1].units
+        sizes = (inputs, int(given["units_1"]), int(given["units_2"]), num_classes)
+        # Of the weights in the order of `WEIGHT_NAMES`.
+        self._shapes = [shape for pair in itertools.pairwise(sizes) for shape in (pair, pair[1:])]
+        name = str(given["optimizer"])
+        if name not in self._all_updates:
+            kind = FusedUpdates if self._shared else KerasUpdates
+            self._all_updates[name] = kind(_optimizer(name), self._network.trainable_variables)
+        self._updates = self._all_updates[name]
+        rates = [float(given[name]) for name in ("dropout", "label_smoothing")]
+        key = (name, *(rate > 0 for rate in rates), given["augmentation"], given["mirror_average"])
+        if key not in self._all_programs:
+            self._all_programs[key] = _Program(self._train_steps, self._count_correct)
+        self._program = self._all_programs[key]
+        relu = [float(given[f"activation_{layer}"] == "relu") for layer in (1, 2)]
+        self._arguments = tf.constant([*relu, *rates], tf.float32)
 
     def reset(self, seed: int) -> None:
         """Start a training: fresh weights and optimizer."""
-        for number, variable in enumerate(self._network.trainable_variables):
+        for number, (variable, shape) in enumerate(zip(self._network.trainable_variables, self._shapes, strict=True)):
             # Keras takes 32 bits.
             own = (10 * seed + number) % (2**31 - 1)
-            initial = keras.initializers.GlorotUniform(seed=own) if len(variable.shape) > 1 else "zeros"
-            variable.assign(keras.initializers.get(initial)(variable.shape))
-        for variable, values in zip(self._optimizer.variables, self._fresh_slots, strict=True):
-            variable.assign(values)
+            initial = keras.initializers.GlorotUniform(seed=own) if len(shape) > 1 else "zeros"
+            variable.assign(_padded(keras.initializers.get(initial)(shape), variable.shape))
         self._updates.reset()
 
     def train(self, examples: Examples, indices: np.ndarray, rates: np.ndarray, seed: tuple[int, int]) -> float:
@@ -135,10 +172,23 @@ class CompiledLoop:
         for images, labels, positions in examples.chunks(indices):
             part = tf.constant(rows[done : done + len(positions)])
             random = tf.constant(np.array([seed[0], seed[1] * 1_000_003 + done], np.int32))
-            total += float(self._train_steps(images, labels, positions, part, random))
+            inputs = (images, labels, positions, part, random, self._arguments)
+            total += float(self._run(inputs, examples.on_device))
             done += len(positions)
             self._num_averaged += math.ceil(len(positions) / AVERAGE_EVERY)
         return total / len(rates)
+
+    def _run(self, inputs: tuple[tf.Tensor, ...], compiled: bool) -> tf.Tensor:
+        """Take steps by XLA's program where that is wanted and works, else by TensorFlow's executor."""
+        if compiled and self._compiles:
+            try:
+                return self._program.compiled(*inputs)
+            except tf.errors.OpError as error:
+                if is_out_of_memory(error):
+                    raise
+                self._compiles = False
+                log.warning("the MLP's kernels are launched one by one; XLA cannot compile its epoch: %s", first_line(error))
+        return self._program.launched(*inputs)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -156,27 +206,40 @@ class CompiledLoop:
         correct = 0
         for start in range(0, len(indices), 2048):
             for images, labels, positions in examples.chunks(indices[None, start : start + 2048]):
-                correct += int(self._count_correct(images, labels, positions[0]))
+                correct += int(self._program.count_correct(images, labels, positions[0], self._arguments))
         return correct / max(1, len(indices))
 
     def weights(self) -> list[np.ndarray]:
         """Return a copy of the network's weights in the order of `WEIGHT_NAMES`."""
-        return [variable.numpy().copy() for variable in self._network.trainable_variables]
+        return [_cut(v, shape) for v, shape in zip(self._network.trainable_variables, self._shapes, strict=True)]
 
     def state(self) -> State:
         """Return weights and optimizer."""
         state = {f"weights/{n}": v for n, v in enumerate(self.weights())}
-        return state | {f"optimizer/{n}": v.numpy().copy() for n, v in enumerate(self._optimizer.variables)}
+        return state | {f"optimizer/{n}": _cut(v, shape) for n, (v, shape) in enumerate(self._optimizer_variables())}
 
     def restore(self, state: State) -> None:
         """Take over weights and optimizer."""
         for number, variable in enumerate(self._network.trainable_variables):
-            variable.assign(state[f"weights/{number}"])
-        for number, variable in enumerate(self._optimizer.variables):
-            variable.assign(state[f"optimizer/{number}"])
+            variable.assign(_padded(state[f"weights/{number}"], variable.shape))
+        for number, (variable, _) in enumerate(self._optimizer_variables()):
+            variable.assign(_padded(state[f"optimizer/{number}"], variable.shape))
+
+    def _optimizer_variables(self) -> list[tuple[keras.Variable, tuple[int, ...]]]:
+        """Return the optimizer's variables and what of each belongs to the network: all slots of a weight follow each other."""
+        variables = self._updates.optimizer.variables
+        num_slots = sum(v.ndim > 0 for v in variables) // len(self._shapes)
+        slots = iter([shape for shape in self._shapes for _ in range(num_slots)])
+        return [(v, next(slots) if v.ndim else ()) for v in variables]
 
     def _train_steps(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, rows: tf.Tensor, seed: tf.Tensor
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        positions: tf.Tensor,
+        rows: tf.Tensor,
+        seed: tf.Tensor,
+        arguments: tf.Tensor,
     ) -> tf.Tensor:
         variables = self._network.trainable_variables
         total = tf.zeros(())
@@ -188,8 +251,8 @@ class CompiledLoop:
             batch = (tf.cast(batch, tf.float32) - self._mean) / self._deviation
             targets = tf.gather(labels, positions[step])
             with tf.GradientTape() as tape:
-                logits = self._logits(batch, random)
-                loss = tf.reduce_mean(self._losses(targets, logits))
+                logits = self._logits(batch, arguments, random)
+                loss = tf.reduce_mean(self._losses(targets, logits, arguments))
             self._updates.apply(tape.gradient(loss, variables), [rows[step, n] for n in range(rows.shape[1])])
             total += loss
             if (num_steps - step) % AVERAGE_EVERY == 1:
@@ -197,24 +260,30 @@ class CompiledLoop:
                     sums.assign_add(variable)
         return total
 
-    def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def _losses(self, labels: tf.Tensor, logits: tf.Tensor, arguments: tf.Tensor) -> tf.Tensor:
         """Return each example's cross entropy."""
         smoothing = float(self.hyperparameters["label_smoothing"])
         if smoothing == 0:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        given = arguments[3] if self._shared else smoothing
         num_classes = logits.shape[-1]
-        targets = tf.one_hot(labels, num_classes) * (1 - smoothing) + smoothing / num_classes
+        targets = tf.one_hot(labels, num_classes) * (1 - given) + given / num_classes
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
-    def _logits(self, batch: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
-        """Return the network's logits with dropout behind the first two Dense layers."""
+    def _logits(self, batch: tf.Tensor, arguments: tf.Tensor, random: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the network's logits, in training (with a seed) with dropout behind the first two Dense layers."""
         rate = float(self.hyperparameters["dropout"])
         flatten, *hidden, last = self._network.layers
         values = flatten(batch)
         for number, layer in enumerate(hidden):
-            values = layer.activation(self._dense(layer, values))
-            if rate > 0:
-                values = tf.nn.experimental.stateless_dropout(values, rate, seed=random + tf.constant([0, 4 + number]))
+            values = self._dense(layer, values)
+            if self._shared:
+                values = tf.where(arguments[number] > 0, tf.nn.relu(values), tf.tanh(values))
+            else:
+                values = layer.activation(values)
+            if random is not None and rate > 0:
+                given = arguments[2] if self._shared else rate
+                values = tf.nn.experimental.stateless_dropout(values, given, seed=random + tf.constant([0, 4 + number]))
         return self._dense(last, values)
 
     def _dense(self, layer: keras.layers.Dense, values: tf.Tensor) -> tf.Tensor:
@@ -233,9 +302,45 @@ class CompiledLoop:
             product = product[:, : layer.kernel.shape[1]]
         return tf.cast(product, tf.float32) + layer.bias
 
-    def _count_correct(self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
-        predicted = tf.argmax(self._model(tf.gather(images, positions)), axis=1)
+    def _count_correct(
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, arguments: tf.Tensor
+    ) -> tf.Tensor:
+        predicted = tf.argmax(self._probabilities(tf.gather(images, positions), arguments), axis=1)
         return tf.reduce_sum(tf.cast(predicted == tf.gather(labels, positions), tf.int64))
+
+    def _probabilities(self, images: tf.Tensor, arguments: tf.Tensor) -> tf.Tensor:
+        if not self._shared:
+            return self._model(images)
+        pixels = (tf.cast(images, tf.float32) - self._mean) / self._deviation
+        both = [pixels, tf.reverse(pixels, axis=[2])] if self.hyperparameters["mirror_average"] else [pixels]
+        return tf.add_n([tf.nn.softmax(self._logits(values, arguments)) for values in both]) / len(both)
+
+
+class _Program:
+    """One loop over an epoch: compiled by XLA, launched by TensorFlow's executor, and what counts correct answers."""
+
+    def __init__(self, train_steps: Callable[..., tf.Tensor], count_correct: Callable[..., tf.Tensor]) -> None:
+        self.compiled = tf.function(train_steps, jit_compile=True)
+        self.launched = tf.function(train_steps, reduce_retracing=True)
+        self.count_correct = tf.function(count_correct, reduce_retracing=True)
+
+
+def shared_units(hyperparameters: dict[str, Value], num_inputs: int) -> dict[str, Value]:
+    """Return the `units_1` and `units_2` of the loop that a GPU trains such a network in."""
+    step = MAX_UNITS if num_inputs <= SHARED_INPUTS else SHARED_STEP
+    return {name: -(-int(hyperparameters[name]) // step) * step for name in ("units_1", "units_2")}
+
+
+def _cut(variable: keras.Variable, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a copy of what belongs to the network."""
+    return variable.numpy()[tuple(slice(size) for size in shape)].copy()
+
+
+def _padded(values: tf.Tensor | np.ndarray, shape: tuple[int, ...]) -> tf.Tensor | np.ndarray:
+    """Return the values with zeros behind them."""
+    if tuple(values.shape) == tuple(shape):
+        return values
+    return tf.pad(values, [[0, size - own] for own, size in zip(values.shape, shape, strict=True)])
 
 
 def _optimizer(name: str) -> keras.optimizers.Optimizer:

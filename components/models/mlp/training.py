@@ -7,12 +7,17 @@ Python takes part once an epoch and not once a step.
 import contextlib
 import gc
 import logging
+import math
 import os
 import warnings
+from collections.abc import Hashable
 from dataclasses import replace
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# On a GPU XLA compiles the epoch: in one second, for it measures no candidates. Flags that are set already come last and win.
+_QUICK = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 import keras
 import numpy as np
@@ -25,7 +30,7 @@ from components.models import loop
 from components.models.contract import FitResult, State
 from components.models.faults import missing_gpu
 from components.models.hardware import cpu_has_bfloat16, num_usable_cores, onnx_difference
-from components.models.mlp.compiled import WEIGHT_NAMES, CompiledLoop, Examples
+from components.models.mlp.compiled import WEIGHT_NAMES, CompiledLoop, Examples, shared_units
 from components.models.mlp.export import mlp_graph
 from components.models.mlp.network import build
 from components.models.mlp.size import MAX_UNITS
@@ -113,13 +118,14 @@ class Trainer(loop.EpochTrainer):
                 tf.config.experimental.set_memory_growth(gpu, True)
         self._gpu = gpus[0] if gpus else None
         self._half = not gpus and cpu_has_bfloat16()
+        self._shared = bool(gpus)
         self._num_classes = len(train_data.info.classes)
         self._shape = tuple(int(size) for size in train_data.images.shape[1:])
         self._train = np.flatnonzero(train_data.split == TRAIN)
         self._validation = np.flatnonzero(train_data.split == VALIDATION)
         self._examples = Examples(train_data, bool(gpus))
         self._mean, self._std = self._examples.statistics(self._train)
-        self._loop: CompiledLoop | None = None
+        self._loops: dict[Hashable, CompiledLoop] = {}
 
     @property
     def device_name(self) -> str:
@@ -134,18 +140,25 @@ class Trainer(loop.EpochTrainer):
 
     def free(self) -> None:
         """Give back what the device still holds of past trainings."""
-        self._loop = None
+        self._loops.clear()
         _collect()
 
     def _loop_for(self, hyperparameters: dict[str, Value]) -> CompiledLoop:
-        """Return the compiled loop for these hyperparameters: the last one again where only the learning rate differs."""
+        """Return the compiled loop for these hyperparameters: on a GPU that of all networks of such a size, else the last one again
+        where only the learning rate differs."""
         wanted = {"batch_size": batch_size_for(len(self._train), LARGEST_BATCH), **hyperparameters}
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
-        if self._loop is None or self._loop.hyperparameters != wanted:
-            self.free()
-            self._loop = CompiledLoop(self._model(wanted), wanted, half=self._half, fused=self._gpu is not None)
-        return self._loop
+        built, key = wanted, tuple(sorted(wanted.items()))
+        if self._shared:
+            units = shared_units(wanted, math.prod(self._shape))
+            built, key = wanted | units, tuple(units.values())
+        if key not in self._loops:
+            if not self._shared:
+                self.free()
+            self._loops[key] = CompiledLoop(self._model(built), half=self._half, shared=self._shared)
+        self._loops[key].take(wanted)
+        return self._loops[key]
 
     def _model(self, hyperparameters: dict[str, Value]) -> keras.Model:
         return build(hyperparameters, self._shape, self._num_classes, self._mean, self._std)

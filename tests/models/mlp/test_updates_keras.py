@@ -7,9 +7,8 @@ import tensorflow as tf
 
 from components.models.contract import TrialDivergedError
 from components.models.mlp import compiled
-from components.models.mlp import training as mlp
 from components.models.mlp.updates import FusedUpdates, KerasUpdates
-from tests.models.examples import make_train_data
+from tests.models.mlp.shared import NETWORK, shared_trainer
 
 SHAPES = [(7, 5), (5,)]
 
@@ -19,7 +18,6 @@ def trained(name: str, kind: type[FusedUpdates] | type[KerasUpdates]) -> list[np
     random = np.random.default_rng(0)
     variables = [keras.Variable(random.normal(size=shape).astype(np.float32)) for shape in SHAPES]
     optimizer = compiled._optimizer(name)
-    optimizer.build(variables)
     updates = kind(optimizer, variables)
     step = tf.function(updates.apply)
     for epoch in range(2):
@@ -40,22 +38,15 @@ def test_fused_updates_are_those_of_keras(name):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-6)
 
 
-@pytest.fixture
-def on_gpus_updates(monkeypatch):
-    """The trainer updates weights as it does on a GPU."""
-    monkeypatch.setattr(
-        mlp, "CompiledLoop", lambda *given, half, fused: compiled.CompiledLoop(*given, half=half, fused=not fused)
-    )
-
-
-@pytest.mark.usefixtures("on_gpus_updates")
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
 def test_a_step_launches_nothing_that_the_host_knows(name):
     """On a GPU each operation costs its launch, even on a single number."""
-    trainer = mlp.Trainer(make_train_data(120, (12, 10, 1)))
-    given = {"units_1": 16, "activation_1": "relu", "units_2": 8, "activation_2": "relu", "optimizer": name}
-    trainer.fit(given | {"learning_rate": 0.002}, epochs=1, seed=0)
-    (traced,) = trainer._loop._train_steps._list_all_concrete_functions()
+    trainer = shared_trainer()
+    given = NETWORK | {"optimizer": name, "learning_rate": 0.002}
+    loop = trainer._loop_for(given)
+    loop._compiles = False
+    trainer.fit(given, epochs=1, seed=0)
+    (traced,) = loop._program.launched._list_all_concrete_functions()
     functions = traced.graph.as_graph_def().library.function
     (step,) = (function for function in functions if "while_body" in function.signature.name)
     kinds = Counter(node.op for node in step.node_def)
@@ -64,17 +55,16 @@ def test_a_step_launches_nothing_that_the_host_knows(name):
     assert (12 if name == "Nadam" else 6) == sum(kinds[kind] for kind in kinds if kind.startswith("ResourceApply"))
 
 
-@pytest.mark.usefixtures("on_gpus_updates")
 @pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Nadam"])
 def test_a_training_after_one_that_diverged_is_what_it_was_before(name):
     """The loop is used again where only the learning rate differs, and nothing of the diverged training is left in it."""
-    trainer = mlp.Trainer(make_train_data(120, (12, 10, 1)))
-    given = {"units_1": 16, "activation_1": "relu", "units_2": 8, "activation_2": "relu", "optimizer": name}
+    trainer = shared_trainer()
+    given = NETWORK | {"optimizer": name}
     before = trainer.fit(given | {"learning_rate": 0.002}, epochs=2, seed=0)
-    loop = trainer._loop
+    (loop,) = trainer._loops.values()
     with pytest.raises(TrialDivergedError):
         trainer.fit(given | {"learning_rate": 1e30}, epochs=2, seed=0)
     after = trainer.fit(given | {"learning_rate": 0.002}, epochs=2, seed=0)
 
-    assert loop is trainer._loop
+    assert [loop] == list(trainer._loops.values())
     assert before.scores == after.scores

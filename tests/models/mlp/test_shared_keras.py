@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.models.contract import TrialOutOfMemoryError
+from components.models.mlp import compiled
+from tests.models.mlp.shared import NETWORK, own_trainer, shared_trainer
+
+OPTIMIZERS = ["SGD", "Adam", "RMSprop", "Nadam"]
+GIVEN = NETWORK | {"optimizer": "Adam", "learning_rate": 0.002}
+WIDE = GIVEN | {
+    "batch_size": 16,
+    "dropout": 0.2,
+    "label_smoothing": 0.1,
+    "augmentation": "flip_shift",
+    "mirror_average": True,
+}
+
+
+def assert_alike(expected, found, tolerance=2e-4):
+    """The same weights, up to rounding."""
+    assert set(expected.weights) == set(found.weights)
+    for name, values in expected.weights.items():
+        np.testing.assert_allclose(found.weights[name], values, atol=tolerance, err_msg=name)
+
+
+@pytest.fixture
+def no_xla(monkeypatch):
+    """XLA meets an operation that it cannot compile."""
+
+    def unknown(images, *_):
+        return tf.ensure_shape(tf.numpy_function(lambda values: values, [images], images.dtype), images.shape)
+
+    monkeypatch.setattr(compiled, "augment", unknown)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("activations", [("relu", "tanh"), ("tanh", "relu")], ids="-".join)
+def test_a_shared_loop_trains_what_a_loop_of_its_own_trains(name, activations):
+    """The zeros that fill it up count nothing: weights are those that Keras's optimizer finds for the network alone."""
+    given = GIVEN | {"optimizer": name} | dict(zip(("activation_1", "activation_2"), activations, strict=True))
+    shared = shared_trainer()
+    found = shared.fit(given, epochs=3, seed=3)
+    expected = own_trainer().fit(given, epochs=3, seed=3)
+    (loop,) = shared._loops.values()
+
+    assert loop._compiles
+    assert_alike(expected, found)
+    assert expected.num_parameters == found.num_parameters
+    rest = [v.numpy() for v in loop._network.trainable_variables]
+    for values, shape in zip(rest, loop._shapes, strict=True):
+        values[tuple(slice(size) for size in shape)] = 0
+    assert [(1024,), (1024,)] == [values.shape for values in rest[1::2][:2]]
+    assert not any(values.any() for values in rest)
+
+
+def test_a_loop_is_compiled_once_for_all_networks():
+    """Widths, activations, rates of dropout and smoothing are no reason to compile again; an optimizer is."""
+    trainer = shared_trainer()
+    for name in ("Adam", "SGD"):
+        for units, activation, rate in ((16, "relu", 0.1), (24, "tanh", 0.2), (8, "relu", 0.3)):
+            own = {"units_1": units, "units_2": 2 * units, "activation_1": activation, "optimizer": name}
+            result = trainer.fit(WIDE | own | {"dropout": rate, "label_smoothing": rate / 2}, epochs=1, seed=0)
+            assert (120, units) == result.weights["dense_1/kernel"].shape
+    (loop,) = trainer._loops.values()
+
+    assert 2 == len(loop._all_programs)
+    assert [1, 1] == [p.compiled.experimental_get_tracing_count() for p in loop._all_programs.values()]
+    assert [0, 0] == [p.launched.experimental_get_tracing_count() for p in loop._all_programs.values()]
+    assert [1, 1] == [p.count_correct.experimental_get_tracing_count() for p in loop._all_programs.values()]
+
+
+def test_rates_are_those_of_the_training():
+    """A second training in one loop is told its own rates."""
+    trainer = shared_trainer()
+    strong = trainer.fit(WIDE | {"label_smoothing": 0.2}, epochs=2, seed=0)
+    weak = trainer.fit(WIDE | {"label_smoothing": 0.01}, epochs=2, seed=0)
+    fresh = shared_trainer().fit(WIDE | {"label_smoothing": 0.01}, epochs=2, seed=0)
+
+    assert_alike(fresh, weak, tolerance=1e-6)
+    assert not np.allclose(strong.weights["dense_3/kernel"], weak.weights["dense_3/kernel"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint_goes_on_in_either_loop(name):
+    """It holds the network and not the zeros, so a training that began on a GPU can end on a CPU."""
+    given = GIVEN | {"optimizer": name}
+    states = []
+    whole = shared_trainer().fit(given, epochs=3, seed=0, on_epoch=lambda _e, _s, state: states.append(state()) or True)
+    elsewhere = own_trainer().fit(given, epochs=3, seed=0, resume=states[0])
+    again = shared_trainer().fit(given, epochs=3, seed=0, resume=states[0])
+
+    assert (120, 16) == states[0]["weights/0"].shape
+    assert_alike(whole, elsewhere)
+    assert_alike(whole, again, tolerance=1e-6)
+
+
+@pytest.mark.usefixtures("no_xla")
+def test_what_xla_cannot_compile_is_launched(caplog):
+    """One line says so, once for all trainings, and scores are what they were."""
+    trainer = shared_trainer()
+    results = [trainer.fit(GIVEN | {"units_1": units}, epochs=2, seed=3) for units in (16, 24)]
+    (line,) = [record.getMessage() for record in caplog.records if "XLA" in record.getMessage()]
+
+    assert line.startswith("the MLP's kernels are launched one by one; XLA cannot compile its epoch:")
+    assert "\n" not in line
+    assert_alike(own_trainer().fit(GIVEN | {"units_1": 24}, epochs=2, seed=3), results[1])
+
+
+def test_a_full_memory_is_the_trials(monkeypatch):
+    """It is no reason to do without XLA."""
+    trainer = shared_trainer()
+    loop = trainer._loop_for(GIVEN)
+
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._program, "compiled", exhausted)
+        with pytest.raises(TrialOutOfMemoryError):
+            trainer.fit(GIVEN, epochs=1, seed=0)
+
+    assert loop._compiles
+    assert 1 == len(trainer.fit(GIVEN, epochs=1, seed=0).scores)
+
+
+def test_large_images_share_narrower_loops():
+    """Their first weights are the most expensive ones."""
+    units = {"units_1": 320, "units_2": 64}
+
+    assert {"units_1": 1024, "units_2": 1024} == compiled.shared_units(units, 28 * 28)
+    assert {"units_1": 512, "units_2": 256} == compiled.shared_units(units, 80 * 60 * 3)
+    assert {"units_1": 2048, "units_2": 1024} == compiled.shared_units({"units_1": 1025, "units_2": 1024}, 28 * 28)
