@@ -26,7 +26,7 @@ SIZES = {"mlp": (60_000, 20_000, (28, 28, 1)), "resnet18": (20_000, 500, (80, 60
 MPS = "nvidia-cuda-mps-control"
 
 
-def measure(options: Options, seconds: float = SECONDS) -> list[Row]:
+def measure(options: Options, seconds: float = SECONDS) -> list[Row]:  # noqa: ARG001 - a way is measured once
     """Return what two workers train together, against what one trains alone."""
     rows = []
     for name in APPROACHES:
@@ -43,7 +43,7 @@ def measure(options: Options, seconds: float = SECONDS) -> list[Row]:
                 return together(name, 2, seconds, environment)
 
         ways = [alone, shared, *([with_mps] if shutil.which(MPS) else [])]
-        # Each takes as long to start as to measure, and trains hundreds of steps: one turn is enough.
+        # A turn trains hundreds of steps, and its processes take longer to start than to train.
         one, two, *other = interleaved(1, *ways)
         rows.append(row(f"{title}, two workers on one device", "images/s", two, "one worker alone", one))
         if other:

@@ -100,7 +100,8 @@ class CompiledLoop:
 
     A shared loop trains every network that fits into its own: the rest of the weights are zeros, which no step changes, and
     activations and rates are arguments. So XLA, which takes a second to compile a loop, compiles one for each optimizer
-    and not one for each network. On a GPU its steps take a fifth of the time: they launch few kernels.
+    and not one for each network. On a GPU its steps take a third of the time, because they launch few kernels
+    (docs/experiments/2026-11-26-gpu.md).
 
     Args:
         model: What `build` returned.
@@ -187,7 +188,9 @@ class CompiledLoop:
                 if is_out_of_memory(error):
                     raise
                 self._compiles = False
-                log.warning("the MLP's kernels are launched one by one; XLA cannot compile its epoch: %s", first_line(error))
+                log.warning(
+                    "the MLP's kernels are launched one by one; XLA cannot compile its epoch: %s", first_line(error)
+                )
         return self._program.launched(*inputs)
 
     @contextlib.contextmanager

@@ -15,9 +15,10 @@ from dataclasses import replace
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# On a GPU XLA compiles the epoch: in one second, for it measures no candidates. Flags that are set already come last and win.
-_QUICK = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
-os.environ["XLA_FLAGS"] = f"{_QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+# On a GPU XLA compiles the epoch, in a second where it tries no candidates. Flags that are set already come last and win.
+os.environ["XLA_FLAGS"] = (
+    f"--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false {os.environ.get('XLA_FLAGS', '')}"
+)
 
 import keras
 import numpy as np
@@ -144,19 +145,19 @@ class Trainer(loop.EpochTrainer):
         _collect()
 
     def _loop_for(self, hyperparameters: dict[str, Value]) -> CompiledLoop:
-        """Return the compiled loop for these hyperparameters: on a GPU that of all networks of such a size, else the last one again
-        where only the learning rate differs."""
+        """Return a loop that trains such networks.
+
+        On a GPU networks of other widths have trained in it before; on a CPU such that differ in the learning rate alone.
+        """
         wanted = {"batch_size": batch_size_for(len(self._train), LARGEST_BATCH), **hyperparameters}
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
-        built, key = wanted, tuple(sorted(wanted.items()))
-        if self._shared:
-            units = shared_units(wanted, math.prod(self._shape))
-            built, key = wanted | units, tuple(units.values())
+        units = shared_units(wanted, math.prod(self._shape)) if self._shared else {}
+        key = frozenset((units or wanted).items())
         if key not in self._loops:
             if not self._shared:
                 self.free()
-            self._loops[key] = CompiledLoop(self._model(built), half=self._half, shared=self._shared)
+            self._loops[key] = CompiledLoop(self._model(wanted | units), half=self._half, shared=self._shared)
         self._loops[key].take(wanted)
         return self._loops[key]
 
