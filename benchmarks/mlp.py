@@ -33,7 +33,8 @@ def measure(options: Options) -> list[Row]:
     images, labels = data.part(TRAIN)
     trainer = mlp.Trainer(data)
     trainer.fit(HYPERPARAMETERS, epochs=1, seed=0)
-    (compiled,) = trainer._loops.values()
+    compiled = trainer._loop
+    assert compiled is not None
     sampler = mlp.EpochSampler(np.ones(len(images)), compiled.batch_size, 0)
     rates = np.full(sampler.num_steps, 0.001, np.float32)
     numbers = trainer._train[sampler.epoch(1)]

@@ -28,7 +28,7 @@ def test_weights_images_and_optimizer_are_on_the_device(on_gpu):
     """Nothing that a step on a GPU uses waits for the host, labels included, and the GPU's memory is reported."""
     trainer = mlp.Trainer(make_train_data(600), require_gpu=on_gpu)
     result = trainer.fit(DESCRIBED, epochs=1, seed=0)
-    (loop,), examples = trainer._loops.values(), trainer._examples
+    loop, examples = trainer._loop, trainer._examples
     tensors = {
         "images": examples._images,
         "labels": examples._labels,
@@ -56,7 +56,7 @@ def test_compiled_epochs_learn_what_launched_ones_learn(given, optimizer, on_gpu
     trainer = mlp.Trainer(make_train_data(600), require_gpu=True)
     wanted = [given | {"optimizer": optimizer, "units_1": units} for units in (64, 192)]
     scores = [trainer.fit(one, epochs=4, seed=2).scores for one in wanted]
-    (loop,) = trainer._loops.values()
+    loop = trainer._loop
     compiles, traced = loop._compiles, loop._program.compiled.experimental_get_tracing_count()
     loop._compiles = False
     launched = [trainer.fit(one, epochs=4, seed=2).scores for one in wanted]

@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Hashable
 from dataclasses import replace
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -126,7 +125,8 @@ class Trainer(loop.EpochTrainer):
         self._validation = np.flatnonzero(train_data.split == VALIDATION)
         self._examples = Examples(train_data, bool(gpus))
         self._mean, self._std = self._examples.statistics(self._train)
-        self._loops: dict[Hashable, CompiledLoop] = {}
+        self._loop: CompiledLoop | None = None
+        self._loop_key: dict[str, Value] = {}
 
     @property
     def device_name(self) -> str:
@@ -141,25 +141,27 @@ class Trainer(loop.EpochTrainer):
 
     def free(self) -> None:
         """Give back what the device still holds of past trainings."""
-        self._loops.clear()
+        self._loop = None
         _collect()
 
     def _loop_for(self, hyperparameters: dict[str, Value]) -> CompiledLoop:
         """Return a loop that trains such networks.
 
-        On a GPU networks of other widths have trained in it before; on a CPU such that differ in the learning rate alone.
+        It is the last one again where that can train them: on a GPU also networks of other widths, on a CPU only those that differ
+        in the learning rate alone.
         """
         wanted = {"batch_size": batch_size_for(len(self._train), LARGEST_BATCH), **hyperparameters}
         wanted["batch_size"] = max(2, min(int(wanted["batch_size"]), len(self._train)))
         del wanted["learning_rate"]
         units = shared_units(wanted, math.prod(self._shape)) if self._shared else {}
-        key = frozenset((units or wanted).items())
-        if key not in self._loops:
-            if not self._shared:
-                self.free()
-            self._loops[key] = CompiledLoop(self._model(wanted | units), half=self._half, shared=self._shared)
-        self._loops[key].take(wanted)
-        return self._loops[key]
+        key = units or wanted
+        if self._loop is None or key != self._loop_key:
+            # One at a time: of large images the loops of all widths, with their optimizers, would fill a GPU.
+            self.free()
+            self._loop = CompiledLoop(self._model(wanted | units), half=self._half, shared=self._shared)
+            self._loop_key = key
+        self._loop.take(wanted)
+        return self._loop
 
     def _model(self, hyperparameters: dict[str, Value]) -> keras.Model:
         return build(hyperparameters, self._shape, self._num_classes, self._mean, self._std)

@@ -156,11 +156,11 @@ def test_same_seed_same_result_whatever_ran_before(trainer):
 def test_the_compiled_loop_is_shared_where_the_network_is_the_same(trainer):
     """Another learning rate or seed traces nothing new."""
     trainer.fit(DESCRIBED, epochs=1, seed=0)
-    (compiled,) = trainer._loops.values()
+    compiled = trainer._loop
 
     trainer.fit(DESCRIBED | {"learning_rate": 0.02}, epochs=1, seed=1)
 
-    assert [compiled] == list(trainer._loops.values())
+    assert compiled is trainer._loop
     assert 1 == compiled._program.launched.experimental_get_tracing_count()
 
 
@@ -177,7 +177,7 @@ def test_stops_when_told_to_and_keeps_the_best_epoch(trainer):
 def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
     """Every fourth step counts, the last one included; training goes on from where it was."""
     trainer.fit(DESCRIBED, epochs=1, seed=0)
-    (compiled,), rates = trainer._loops.values(), np.full(5, 0.01, np.float32)
+    compiled, rates = trainer._loop, np.full(5, 0.01, np.float32)
     numbers = np.arange(40).reshape(5, 8)
 
     compiled.reset(3)
@@ -197,7 +197,7 @@ def test_an_epoch_is_scored_by_the_mean_of_its_weights(trainer):
 def test_padding_a_product_changes_nothing(trainer, monkeypatch):
     """Widths that are no multiple of the step give the products of the plain matrices."""
     trainer.fit(DESCRIBED, epochs=1, seed=0)
-    (compiled,) = trainer._loops.values()
+    compiled = trainer._loop
     monkeypatch.setattr(compiled, "_half", True)
 
     for layer in compiled._network.layers[1:]:

@@ -1,9 +1,13 @@
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from components.models.contract import TrialOutOfMemoryError
 from components.models.mlp import compiled
+from components.models.mlp import training as mlp
+from tests.models.examples import make_train_data
 from tests.models.mlp.shared import NETWORK, own_trainer, shared_trainer
 
 OPTIMIZERS = ["SGD", "Adam", "RMSprop", "Nadam"]
@@ -42,7 +46,7 @@ def test_a_shared_loop_trains_what_a_loop_of_its_own_trains(name, activations):
     shared = shared_trainer()
     found = shared.fit(given, epochs=3, seed=3)
     expected = own_trainer().fit(given, epochs=3, seed=3)
-    (loop,) = shared._loops.values()
+    loop = shared._loop
 
     assert loop._compiles
     assert_alike(expected, found)
@@ -56,14 +60,16 @@ def test_a_shared_loop_trains_what_a_loop_of_its_own_trains(name, activations):
 
 def test_a_loop_is_compiled_once_for_all_networks():
     """Widths, activations, rates of dropout and smoothing are no reason to compile again; an optimizer is."""
-    trainer = shared_trainer()
+    trainer, loops = shared_trainer(), []
     for name in ("Adam", "SGD"):
         for units, activation, rate in ((16, "relu", 0.1), (24, "tanh", 0.2), (8, "relu", 0.3)):
             own = {"units_1": units, "units_2": 2 * units, "activation_1": activation, "optimizer": name}
             result = trainer.fit(WIDE | own | {"dropout": rate, "label_smoothing": rate / 2}, epochs=1, seed=0)
             assert (120, units) == result.weights["dense_1/kernel"].shape
-    (loop,) = trainer._loops.values()
+            loops.append(trainer._loop)
+    loop = trainer._loop
 
+    assert [loop] * 6 == loops
     assert 2 == len(loop._all_programs)
     assert [1, 1] == [p.compiled.experimental_get_tracing_count() for p in loop._all_programs.values()]
     assert [0, 0] == [p.launched.experimental_get_tracing_count() for p in loop._all_programs.values()]
@@ -131,3 +137,16 @@ def test_large_images_share_narrower_loops():
     assert {"units_1": 1024, "units_2": 1024} == compiled.shared_units(units, 28 * 28)
     assert {"units_1": 512, "units_2": 256} == compiled.shared_units(units, 80 * 60 * 3)
     assert {"units_1": 2048, "units_2": 1024} == compiled.shared_units({"units_1": 1025, "units_2": 1024}, 28 * 28)
+
+
+def test_large_images_keep_one_loop_at_a_time():
+    """Loops of other widths give their memory back: all of them together would not fit on a card."""
+    trainer = mlp.Trainer(make_train_data(10, (66, 64, 1)))
+    trainer._shared, trainer._half = True, False
+    kept = []
+    for units in (256, 200, 512, 16):
+        trainer.fit(GIVEN | {"units_1": units}, epochs=1, seed=0)
+        kept.append(weakref.ref(trainer._loop))
+
+    assert kept[0]() is kept[1]()
+    assert [None, None, None, trainer._loop] == [loop() for loop in kept]
