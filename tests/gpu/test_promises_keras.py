@@ -57,7 +57,7 @@ def test_compiled_epochs_learn_what_launched_ones_learn(given, optimizer, on_gpu
     wanted = [given | {"optimizer": optimizer, "units_1": units} for units in (64, 192)]
     scores = [trainer.fit(one, epochs=4, seed=2).scores for one in wanted]
     loop = trainer._loop
-    compiles, traced = loop._compiles, loop._program.compiled.experimental_get_tracing_count()
+    compiles, traced = loop._compiles, loop._compiled.experimental_get_tracing_count()
     loop._compiles = False
     launched = [trainer.fit(one, epochs=4, seed=2).scores for one in wanted]
 

@@ -5,8 +5,9 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -95,13 +96,22 @@ class Examples:
         return channel_statistics(self._source, indices)
 
 
+class _Kind(NamedTuple):
+    """What trainings must have in common to share a program."""
+
+    optimizer: str
+    drops_out: bool
+    smooths: bool
+    augmentation: str
+
+
 class CompiledLoop:
     """A network, its optimizers and the compiled loops over an epoch, reusable for any seed and learning rate.
 
     A shared loop trains every network that fits into its own: the rest of the weights are zeros, which no step changes, and
-    activations and rates are arguments. So XLA, which takes a second to compile a loop, compiles one for each optimizer
-    and not one for each network. On a GPU its steps take a third of the time, because they launch few kernels
-    (docs/experiments/2026-11-26-gpu.md).
+    activations and rates are arguments. So XLA, which takes a second to compile a program, compiles one for each kind of
+    training and size of a batch, and not one for each network. On a GPU its steps take a third of the time, because they
+    launch few kernels (docs/experiments/2026-11-26-gpu.md).
 
     Args:
         model: What `build` returned.
@@ -120,7 +130,10 @@ class CompiledLoop:
         self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
         self._num_averaged = 0
         self._all_updates: dict[str, KerasUpdates] = {}
-        self._all_programs: dict[tuple[Value, ...], _Program] = {}
+        # Each keeps a program for every kind of training, and for every size of a batch, that it was called with.
+        self._compiled = tf.function(self._train_steps, jit_compile=True)
+        self._launched = tf.function(self._train_steps, reduce_retracing=True)
+        self._counted = tf.function(self._count_correct, reduce_retracing=True)
 
     def take(self, hyperparameters: dict[str, Value]) -> None:
         """Train such networks from now on.
@@ -140,13 +153,10 @@ class CompiledLoop:
             kind = FusedUpdates if self._shared else KerasUpdates
             self._all_updates[name] = kind(_optimizer(name), self._network.trainable_variables)
         self._updates = self._all_updates[name]
-        rates = [float(given[name]) for name in ("dropout", "label_smoothing")]
-        key = (name, *(rate > 0 for rate in rates), given["augmentation"], given["mirror_average"])
-        if key not in self._all_programs:
-            self._all_programs[key] = _Program(self._train_steps, self._count_correct)
-        self._program = self._all_programs[key]
+        dropout, smoothing = float(given["dropout"]), float(given["label_smoothing"])
+        self._kind = _Kind(name, dropout > 0, smoothing > 0, str(given["augmentation"]))
         relu = [float(given[f"activation_{layer}"] == "relu") for layer in (1, 2)]
-        self._arguments = tf.constant([*relu, *rates], tf.float32)
+        self._arguments = tf.constant([*relu, dropout, smoothing], tf.float32)
 
     def reset(self, seed: int) -> None:
         """Start a training: fresh weights and optimizer."""
@@ -173,17 +183,17 @@ class CompiledLoop:
         for images, labels, positions in examples.chunks(indices):
             part = tf.constant(rows[done : done + len(positions)])
             random = tf.constant(np.array([seed[0], seed[1] * 1_000_003 + done], np.int32))
-            inputs = (images, labels, positions, part, random, self._arguments)
+            inputs = (images, labels, positions, part, random, self._arguments, self._kind)
             total += float(self._run(inputs, examples.on_device))
             done += len(positions)
             self._num_averaged += math.ceil(len(positions) / AVERAGE_EVERY)
         return total / len(rates)
 
-    def _run(self, inputs: tuple[tf.Tensor, ...], compiled: bool) -> tf.Tensor:
+    def _run(self, inputs: tuple[tf.Tensor | _Kind, ...], compiled: bool) -> tf.Tensor:
         """Take steps by XLA's program where that is wanted and works, else by TensorFlow's executor."""
         if compiled and self._compiles:
             try:
-                return self._program.compiled(*inputs)
+                return self._compiled(*inputs)
             except tf.errors.OpError as error:
                 if is_out_of_memory(error):
                     raise
@@ -191,7 +201,7 @@ class CompiledLoop:
                 log.warning(
                     "the MLP's kernels are launched one by one; XLA cannot compile its epoch: %s", first_line(error)
                 )
-        return self._program.launched(*inputs)
+        return self._launched(*inputs)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -206,10 +216,10 @@ class CompiledLoop:
 
     def accuracy(self, examples: Examples, indices: np.ndarray) -> float:
         """Return the share of the numbered examples that is classified correctly; 0 without any."""
-        correct = 0
+        correct, mirrors = 0, bool(self.hyperparameters["mirror_average"])
         for start in range(0, len(indices), 2048):
             for images, labels, positions in examples.chunks(indices[None, start : start + 2048]):
-                correct += int(self._program.count_correct(images, labels, positions[0], self._arguments))
+                correct += int(self._counted(images, labels, positions[0], self._arguments, mirrors))
         return correct / max(1, len(indices))
 
     def weights(self) -> list[np.ndarray]:
@@ -243,6 +253,7 @@ class CompiledLoop:
         rows: tf.Tensor,
         seed: tf.Tensor,
         arguments: tf.Tensor,
+        kind: _Kind,
     ) -> tf.Tensor:
         variables = self._network.trainable_variables
         total = tf.zeros(())
@@ -250,32 +261,32 @@ class CompiledLoop:
         for step in tf.range(num_steps):
             random = seed + tf.stack([0, step * 8])
             batch = tf.gather(images, positions[step])
-            batch = augment(batch, str(self.hyperparameters["augmentation"]), random)
+            batch = augment(batch, kind.augmentation, random)
             batch = (tf.cast(batch, tf.float32) - self._mean) / self._deviation
             targets = tf.gather(labels, positions[step])
             with tf.GradientTape() as tape:
-                logits = self._logits(batch, arguments, random)
-                loss = tf.reduce_mean(self._losses(targets, logits, arguments))
-            self._updates.apply(tape.gradient(loss, variables), [rows[step, n] for n in range(rows.shape[1])])
+                logits = self._logits(batch, arguments, random if kind.drops_out else None)
+                loss = tf.reduce_mean(self._losses(targets, logits, arguments, kind.smooths))
+            updates = self._all_updates[kind.optimizer]
+            updates.apply(tape.gradient(loss, variables), [rows[step, n] for n in range(rows.shape[1])])
             total += loss
             if (num_steps - step) % AVERAGE_EVERY == 1:
                 for variable, sums in zip(variables, self._sums, strict=True):
                     sums.assign_add(variable)
         return total
 
-    def _losses(self, labels: tf.Tensor, logits: tf.Tensor, arguments: tf.Tensor) -> tf.Tensor:
+    def _losses(self, labels: tf.Tensor, logits: tf.Tensor, arguments: tf.Tensor, smooths: bool) -> tf.Tensor:
         """Return each example's cross entropy."""
-        smoothing = float(self.hyperparameters["label_smoothing"])
-        if smoothing == 0:
+        if not smooths:
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        given = arguments[3] if self._shared else smoothing
+        smoothing = arguments[3] if self._shared else float(self.hyperparameters["label_smoothing"])
         num_classes = logits.shape[-1]
-        targets = tf.one_hot(labels, num_classes) * (1 - given) + given / num_classes
+        targets = tf.one_hot(labels, num_classes) * (1 - smoothing) + smoothing / num_classes
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
     def _logits(self, batch: tf.Tensor, arguments: tf.Tensor, random: tf.Tensor | None = None) -> tf.Tensor:
-        """Return the network's logits, in training (with a seed) with dropout behind the first two Dense layers."""
-        rate = float(self.hyperparameters["dropout"])
+        """Return the network's logits; with a seed, with dropout behind the first two Dense layers."""
+        rate = arguments[2] if self._shared else float(self.hyperparameters["dropout"])
         flatten, *hidden, last = self._network.layers
         values = flatten(batch)
         for number, layer in enumerate(hidden):
@@ -284,9 +295,8 @@ class CompiledLoop:
                 values = tf.where(arguments[number] > 0, tf.nn.relu(values), tf.tanh(values))
             else:
                 values = layer.activation(values)
-            if random is not None and rate > 0:
-                given = arguments[2] if self._shared else rate
-                values = tf.nn.experimental.stateless_dropout(values, given, seed=random + tf.constant([0, 4 + number]))
+            if random is not None:
+                values = tf.nn.experimental.stateless_dropout(values, rate, seed=random + tf.constant([0, 4 + number]))
         return self._dense(last, values)
 
     def _dense(self, layer: keras.layers.Dense, values: tf.Tensor) -> tf.Tensor:
@@ -306,26 +316,17 @@ class CompiledLoop:
         return tf.cast(product, tf.float32) + layer.bias
 
     def _count_correct(
-        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, arguments: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, positions: tf.Tensor, arguments: tf.Tensor, mirrors: bool
     ) -> tf.Tensor:
-        predicted = tf.argmax(self._probabilities(tf.gather(images, positions), arguments), axis=1)
+        predicted = tf.argmax(self._probabilities(tf.gather(images, positions), arguments, mirrors), axis=1)
         return tf.reduce_sum(tf.cast(predicted == tf.gather(labels, positions), tf.int64))
 
-    def _probabilities(self, images: tf.Tensor, arguments: tf.Tensor) -> tf.Tensor:
+    def _probabilities(self, images: tf.Tensor, arguments: tf.Tensor, mirrors: bool) -> tf.Tensor:
         if not self._shared:
             return self._model(images)
         pixels = (tf.cast(images, tf.float32) - self._mean) / self._deviation
-        both = [pixels, tf.reverse(pixels, axis=[2])] if self.hyperparameters["mirror_average"] else [pixels]
+        both = [pixels, tf.reverse(pixels, axis=[2])] if mirrors else [pixels]
         return tf.add_n([tf.nn.softmax(self._logits(values, arguments)) for values in both]) / len(both)
-
-
-class _Program:
-    """One loop over an epoch: compiled by XLA, launched by TensorFlow's executor, and what counts correct answers."""
-
-    def __init__(self, train_steps: Callable[..., tf.Tensor], count_correct: Callable[..., tf.Tensor]) -> None:
-        self.compiled = tf.function(train_steps, jit_compile=True)
-        self.launched = tf.function(train_steps, reduce_retracing=True)
-        self.count_correct = tf.function(count_correct, reduce_retracing=True)
 
 
 def shared_units(hyperparameters: dict[str, Value], num_inputs: int) -> dict[str, Value]:

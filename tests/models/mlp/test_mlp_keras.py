@@ -161,7 +161,7 @@ def test_the_compiled_loop_is_shared_where_the_network_is_the_same(trainer):
     trainer.fit(DESCRIBED | {"learning_rate": 0.02}, epochs=1, seed=1)
 
     assert compiled is trainer._loop
-    assert 1 == compiled._program.launched.experimental_get_tracing_count()
+    assert 1 == compiled._launched.experimental_get_tracing_count()
 
 
 def test_stops_when_told_to_and_keeps_the_best_epoch(trainer):

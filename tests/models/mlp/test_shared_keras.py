@@ -1,3 +1,4 @@
+import itertools
 import weakref
 
 import numpy as np
@@ -59,32 +60,64 @@ def test_a_shared_loop_trains_what_a_loop_of_its_own_trains(name, activations):
 
 
 def test_a_loop_is_compiled_once_for_all_networks():
-    """Widths, activations, rates of dropout and smoothing are no reason to compile again; an optimizer is."""
+    """Only another optimizer, of all that varies here, is a reason to compile training again, and only mirroring to count otherwise."""
     trainer, loops = shared_trainer(), []
     for name in ("Adam", "SGD"):
-        for units, activation, rate in ((16, "relu", 0.1), (24, "tanh", 0.2), (8, "relu", 0.3)):
+        for units, activation, rate, mirrors in (
+            (16, "relu", 0.1, True),
+            (24, "tanh", 0.2, False),
+            (8, "relu", 0.3, True),
+        ):
             own = {"units_1": units, "units_2": 2 * units, "activation_1": activation, "optimizer": name}
+            own["mirror_average"] = mirrors
             result = trainer.fit(WIDE | own | {"dropout": rate, "label_smoothing": rate / 2}, epochs=1, seed=0)
             assert (120, units) == result.weights["dense_1/kernel"].shape
             loops.append(trainer._loop)
     loop = trainer._loop
 
     assert [loop] * 6 == loops
-    assert 2 == len(loop._all_programs)
-    assert [1, 1] == [p.compiled.experimental_get_tracing_count() for p in loop._all_programs.values()]
-    assert [0, 0] == [p.launched.experimental_get_tracing_count() for p in loop._all_programs.values()]
-    assert [1, 1] == [p.count_correct.experimental_get_tracing_count() for p in loop._all_programs.values()]
+    functions = (loop._compiled, loop._launched, loop._counted)
+    assert [2, 0, 2] == [function.experimental_get_tracing_count() for function in functions]
 
 
-def test_rates_are_those_of_the_training():
-    """A second training in one loop is told its own rates."""
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("label_smoothing", (0.2, 0.01, 0.0)),
+        ("dropout", (0.3, 0.01, 0.0)),
+        ("activation_1", ("relu", "tanh")),
+        ("activation_2", ("relu", "tanh")),
+        ("augmentation", ("flip_shift", "none", "flip")),
+        ("units_1", (24, 16)),
+        ("batch_size", (16, 32)),
+    ],
+)
+def test_a_training_is_given_its_own(name, values):
+    """What another training in the loop was given has no influence, neither on the weights nor on the scores."""
     trainer = shared_trainer()
-    strong = trainer.fit(WIDE | {"label_smoothing": 0.2}, epochs=2, seed=0)
-    weak = trainer.fit(WIDE | {"label_smoothing": 0.01}, epochs=2, seed=0)
-    fresh = shared_trainer().fit(WIDE | {"label_smoothing": 0.01}, epochs=2, seed=0)
+    found = [trainer.fit(WIDE | {name: value}, epochs=2, seed=0) for value in values]
+    fresh = [shared_trainer().fit(WIDE | {name: value}, epochs=2, seed=0) for value in values]
 
-    assert_alike(fresh, weak, tolerance=1e-6)
-    assert not np.allclose(strong.weights["dense_3/kernel"], weak.weights["dense_3/kernel"])
+    for expected, other in zip(fresh, found, strict=True):
+        assert expected.scores == other.scores
+        assert_alike(expected, other, tolerance=1e-6)
+    for one, other in itertools.pairwise(found):
+        assert not np.array_equal(one.weights["dense_3/bias"], other.weights["dense_3/bias"])
+
+
+@pytest.mark.parametrize("mirrors", [False, True])
+def test_scores_are_of_the_network_that_is_exported(mirrors):
+    """A shared loop computes probabilities by itself: they are those of the Keras model with the same weights."""
+    trainer = shared_trainer()
+    given = WIDE | {"mirror_average": mirrors}
+    result = trainer.fit(given, epochs=1, seed=0)
+    model, images = trainer._model(given), trainer._examples._images
+    model.get_layer("network").set_weights(list(result.weights.values()))
+    loop = trainer._loop
+    with loop.averaged():
+        found = loop._probabilities(images, loop._arguments, mirrors)
+
+    np.testing.assert_allclose(found, model(images), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -122,7 +155,7 @@ def test_a_full_memory_is_the_trials(monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._program, "compiled", exhausted)
+        patch.setattr(loop, "_compiled", exhausted)
         with pytest.raises(TrialOutOfMemoryError):
             trainer.fit(GIVEN, epochs=1, seed=0)
 

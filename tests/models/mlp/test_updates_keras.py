@@ -46,7 +46,7 @@ def test_a_step_launches_nothing_that_the_host_knows(name):
     loop = trainer._loop_for(given)
     loop._compiles = False
     trainer.fit(given, epochs=1, seed=0)
-    (traced,) = loop._program.launched._list_all_concrete_functions()
+    (traced,) = loop._launched._list_all_concrete_functions()
     functions = traced.graph.as_graph_def().library.function
     (step,) = (function for function in functions if "while_body" in function.signature.name)
     kinds = Counter(node.op for node in step.node_def)
