@@ -12,12 +12,11 @@ import os
 import warnings
 from dataclasses import replace
 
+from components.models.mlp.flags import xla_flags
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# On a GPU XLA compiles the epoch, in a second where it tries no candidates. Flags that are set already come last and win.
-os.environ["XLA_FLAGS"] = (
-    f"--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false {os.environ.get('XLA_FLAGS', '')}"
-)
+os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
 
 import keras
 import numpy as np
