@@ -77,11 +77,9 @@ def measure(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         result = trainer.fit(HYPERPARAMETERS, epochs=1, seed=0)
         trainer.export(result, HYPERPARAMETERS, f"{scratch}/mlp.onnx", f"{scratch}/mlp.keras")
-        native = keras.models.load_model(f"{scratch}/mlp.keras")
-        native = native.predict_on_batch
-        rows += latency(
-            "MLP", f"{scratch}/mlp.onnx", native, "Keras predict_on_batch", images.shape[1:], 10, options.repeats
-        )
+        native = keras.models.load_model(f"{scratch}/mlp.keras").predict_on_batch
+        label = "Keras predict_on_batch, GPU" if mlp.has_gpu() else "Keras predict_on_batch"
+        rows += latency("MLP", f"{scratch}/mlp.onnx", native, label, images.shape[1:], 10, options.repeats)
     return rows + (_time_to_target(options, data, trainer) if options.fashion_mnist else [])
 
 
