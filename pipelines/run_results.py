@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import DataError, FashionTuningError, using
-from components.evaluation.kept import REPORT, SUMMARY, result_key
+from components.evaluation.kept import REPORT, SUMMARY, Summary, result_key
+from components.search.shapes import misfit
 from components.stores import ObjectNotFoundError, open_store
 
 COLUMNS = ("dataset", "approach", "accuracy", "95 % interval", "macro F1", "search s", "train s")
@@ -40,10 +41,10 @@ def read_summary(
     reasons = []
     for way in ways:
         try:
-            summary = way()
-            if isinstance(summary, dict) and "datasets" in summary:
+            summary: dict[str, Any] = way()
+            if not (problem := misfit(summary, Summary)):
                 return summary
-            reasons.append("not a summary")
+            reasons.append(f"not a summary: {problem}")
         except ObjectNotFoundError:
             reasons.append("not there")
         except (FashionTuningError, ValueError) as error:

@@ -73,8 +73,8 @@ class _Cost(TypedDict):
     currency: str
 
 
-class _Summary(TypedDict):
-    """What is read here of `summary.json`; without it a summary is passed over."""
+class Summary(TypedDict):
+    """What is read of `summary.json`; one without it is passed over."""
 
     parameters: dict[str, Any]
     datasets: dict[str, _Dataset]
@@ -141,9 +141,7 @@ def read_summaries(study_root: str) -> dict[str, dict[str, Any]]:
     keys = [key for key in root.list("runs/") if key.endswith(f"/{SUMMARY}")]
     with ThreadPoolExecutor(_READERS) as pool:
         summaries = dict(
-            zip(
-                (key.split("/")[1] for key in keys), pool.map(lambda key: _read(root, key, _Summary), keys), strict=True
-            )
+            zip((key.split("/")[1] for key in keys), pool.map(lambda key: _read(root, key, Summary), keys), strict=True)
         )
         times = {
             row["run"]: row["created"]

@@ -8,13 +8,13 @@ import click
 
 from components.errors import DataError
 from components.text import approach_name, clean, percent
+from pipelines.commands.debug import DEBUG_OPTION
 
 NUM_SHOWN = 20
 
 _root_option = click.option(
     "--study-root", required=True, metavar="URI", help="Where the champions are: gs://..., s3://... or a directory."
 )
-_debug_option = click.option("--debug", is_flag=True, help="Show tracebacks.")
 
 
 @click.group("champion")
@@ -26,8 +26,8 @@ def champion_group() -> None:
 @click.argument("dataset")
 @_root_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-@_debug_option
-def show_command(dataset: str, study_root: str, as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+@DEBUG_OPTION
+def show_command(dataset: str, study_root: str, as_json: bool) -> None:
     """Show the champion of DATASET and those before it, newest first."""
     from components.evaluation.champion import gate
 
@@ -48,8 +48,8 @@ def show_command(dataset: str, study_root: str, as_json: bool, debug: bool) -> N
 @champion_group.command("rollback")
 @click.argument("dataset")
 @_root_option
-@_debug_option
-def rollback_command(dataset: str, study_root: str, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+@DEBUG_OPTION
+def rollback_command(dataset: str, study_root: str) -> None:
     """Make the model that was champion of DATASET before the present one champion again, as a new version."""
     from components.evaluation.champion import gate
 
@@ -66,8 +66,8 @@ def rollback_command(dataset: str, study_root: str, debug: bool) -> None:  # noq
 @click.option(
     "--service-account", default="", metavar="NAME", help="Kubernetes service account that may read the bucket."
 )
-@_debug_option
-def export_command(dataset: str, study_root: str, to: str, service_account: str, debug: bool) -> None:  # noqa: ARG001
+@DEBUG_OPTION
+def export_command(dataset: str, study_root: str, to: str, service_account: str) -> None:
     """Write the champion of DATASET as a model repository that Triton serves, with a manifest for KServe."""
     from components.evaluation.serving import MANIFEST, export_champion
 
@@ -89,8 +89,8 @@ def export_command(dataset: str, study_root: str, to: str, service_account: str,
 @click.option(
     "--registry", required=True, metavar="URL", help="Kubeflow's Model Registry, for example http://HOST:8080."
 )
-@_debug_option
-def register_command(dataset: str, study_root: str, registry: str, debug: bool) -> None:  # noqa: ARG001
+@DEBUG_OPTION
+def register_command(dataset: str, study_root: str, registry: str) -> None:
     """Register the champion of DATASET in Kubeflow's Model Registry, once."""
     from components.evaluation.registry import register
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.paths import UserPath
 
 
@@ -14,14 +15,13 @@ from pipelines.paths import UserPath
 @click.option("--components", "with_components", is_flag=True, help="Write each step as a reusable YAML as well.")
 @click.option("--manifest", is_flag=True, help="Write it as Kubernetes resources as well, for Argo CD or Flux.")
 @click.option("--json", "as_json", is_flag=True, help="Print the files as JSON on stdout.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG_OPTION
 def compile_command(
     cluster: str,
     output: Path,
     with_components: bool,
     manifest: bool,
     as_json: bool,
-    debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Compile the pipeline for a cluster."""
     from pipelines.compilation import compile_components, compile_pipeline

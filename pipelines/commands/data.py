@@ -11,7 +11,7 @@ import click
 from components.errors import ParameterError, using
 from components.parameters import DataSettings
 from components.runtime import set_up_logging
-from pipelines.commands.options import DEBUG_OPTION
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.paths import UserPath
 
 DEFAULTS = DataSettings()
@@ -49,8 +49,8 @@ def _setting(name: str, text: str | None = None) -> Callable[[Any], Any]:
 @_setting("min_class_count")
 @_setting("limit", "0 keeps all.")
 @_setting("seed")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
-def ingest_command(dataset: str, out: Path, debug: bool, **settings: str) -> None:  # noqa: ARG001 - read by the edge
+@DEBUG_OPTION
+def ingest_command(dataset: str, out: Path, **settings: str) -> None:
     """Ingest one dataset and nothing else: train_data, test_data and ingest_report under --out."""
     from components.data.ingest import ingest
     from components.models.mlp.size import check_data

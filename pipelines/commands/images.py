@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from components.errors import ConfigurationError, UnavailableError
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.commands.image_signing import digest_command, sign_command
-from pipelines.commands.options import DEBUG_OPTION
 from pipelines.images import ROOT, find_engine, image_name, image_tag
 from pipelines.profile import load_profile
 from pipelines.targets import TARGETS

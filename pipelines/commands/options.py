@@ -13,6 +13,7 @@ from components.buckets import example_uris
 from components.dataset_name import local_path, parse_dataset
 from components.errors import ParameterError
 from components.parameters import RunParameters
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.interruption import StoppedError, interrupted_once
 from pipelines.paths import UserPath
 from pipelines.presets import PRESETS, Asked, default_parameters
@@ -57,10 +58,7 @@ def connection_options(command: Command) -> Command:
     """Add the options that say how to reach the API; the command takes them as `reach`."""
 
     @functools.wraps(command)
-    def with_reach(
-        *arguments: Any, cluster: str, way: str, context: str, installation: str, debug: bool, **others: Any
-    ) -> Any:
-        del debug  # taken from the arguments before anything can fail
+    def with_reach(*arguments: Any, cluster: str, way: str, context: str, installation: str, **others: Any) -> Any:
         return command(*arguments, reach=Reach(cluster, way, context, installation), **others)
 
     options = (
@@ -82,12 +80,11 @@ def connection_options(command: Command) -> Command:
             show_default=True,
             help="Namespace that Kubeflow Pipelines itself runs in.",
         ),
-        click.option("--debug", is_flag=True, help="Show tracebacks."),
+        DEBUG_OPTION,
     )
     return _with_options(with_reach, options)
 
 
-DEBUG_OPTION = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # read by the edge
 SET_OPTION = click.option(
     "--set", "settings", multiple=True, metavar="PARAM=VALUE", help="Change a run parameter; repeatable."
 )

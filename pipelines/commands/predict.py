@@ -14,6 +14,7 @@ import click
 
 from components.errors import DataError, ParameterError, using
 from components.text import clean, csv_cell
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.paths import OutputFile, UserPath
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ SECONDS_BETWEEN_LINES = 10.0
 @click.option("--top", default=1, show_default=True, type=click.IntRange(1, 100), help="Classes for each picture.")
 @click.option("--format", "form", default="csv", show_default=True, type=click.Choice(["csv", "json"]))
 @click.option("--out", type=OutputFile(), help="File for the answers; default: the standard output.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG_OPTION
 def predict_command(
     dataset: str,
     images: tuple[Path, ...],
@@ -46,7 +47,6 @@ def predict_command(
     top: int,
     form: str,
     out: Path | None,
-    debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Say which class the pictures IMAGES show: files, folders, zip or tar archives, arrays of images.
 

@@ -9,12 +9,12 @@ import click
 
 from components.errors import DataError, using
 from components.text import csv_cell
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.paths import OutputFile
 
 _root_option = click.option(
     "--study-root", required=True, metavar="URI", help="Where the runs' results are: gs://..., s3://... or a directory."
 )
-_debug_option = click.option("--debug", is_flag=True, help="Show tracebacks.")
 
 
 @click.group("runs")
@@ -26,8 +26,8 @@ def runs_group() -> None:
 @_root_option
 @click.option("--csv", "csv_path", type=OutputFile(), help="Also write the table as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-@_debug_option
-def list_command(study_root: str, csv_path: Path | None, as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+@DEBUG_OPTION
+def list_command(study_root: str, csv_path: Path | None, as_json: bool) -> None:
     """List all runs.
 
     There is one row per run and data set, oldest first.
@@ -61,8 +61,8 @@ def _summaries(study_root: str) -> dict[str, dict[str, Any]]:
 @click.argument("runs", nargs=-1, required=True)
 @_root_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-@_debug_option
-def compare_command(runs: tuple[str, ...], study_root: str, as_json: bool, debug: bool) -> None:  # noqa: ARG001 - read by the edge
+@DEBUG_OPTION
+def compare_command(runs: tuple[str, ...], study_root: str, as_json: bool) -> None:
     """Compare some runs.
 
     RUNS are their ids, or the ids' beginnings. Parameters that differ are shown, and the scores of each approach.

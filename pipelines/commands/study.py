@@ -14,6 +14,7 @@ from components.search.study.study import Study
 from components.search.tables import overview, trials_csv
 from components.search.trial import Ledger
 from components.stores import Store, open_store
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.local.study_view import head, trials_table
 from pipelines.paths import OutputFile, UserPath
 
@@ -34,14 +35,13 @@ def study_group() -> None:
 @click.option("--plots", type=UserPath(file_okay=False), help="Also draw the study, as PNG files in here.")
 @click.option("--csv", "csv_path", type=OutputFile(), help="Also write the trials as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG_OPTION
 def show_command(
     study: str,
     study_root: str,
     plots: Path | None,
     csv_path: Path | None,
     as_json: bool,
-    debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Show the trials of STUDY: a name under --study-root, a study's folder or URI, or a study.json file."""
     ledger = find_ledger(study, study_root)
@@ -68,14 +68,13 @@ def show_command(
 @click.option("--every", type=click.FloatRange(min=0.2), metavar="SECONDS", help="Pause between two looks.")
 @click.option("--once", is_flag=True, help="Look once.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each look, for programs.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG_OPTION
 def watch_command(
     study: str,
     study_root: str,
     every: float | None,
     once: bool,
     as_json: bool,
-    debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Watch STUDY, named as for `show`, until it is finished: trials, who works on what, the best so far, time left.
 
@@ -96,14 +95,13 @@ def watch_command(
 @click.option("--optuna", type=OutputFile(), metavar="FILE", help="Journal of Optuna, for optuna-dashboard.")
 @click.option("--mlflow", metavar="URI", help="Tracking server of MLflow.")
 @click.option("--tensorboard", type=UserPath(file_okay=False), metavar="DIR", help="Log directory of TensorBoard.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG_OPTION
 def export_command(
     study: str,
     study_root: str,
     optuna: Path | None,
     mlflow: str | None,
     tensorboard: Path | None,
-    debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Hand STUDY, named as for `show`, over to tools that people know. Exported again, it is renewed there."""
     if not (optuna or mlflow or tensorboard):

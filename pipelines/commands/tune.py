@@ -22,6 +22,7 @@ from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.trial import Ledger
 from components.stores import open_store
+from pipelines.commands.debug import DEBUG_OPTION
 from pipelines.commands.options import PARAMETERS_OPTION, SET_OPTION
 from pipelines.local.folder import only_user_of
 from pipelines.paths import UserPath
@@ -52,7 +53,7 @@ SCRATCH = ".ingest-"
     help="Study to go on with or to start; a new one begins with what the folder's others found. Default: DATASET-APPROACH.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON on stdout.")
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@DEBUG_OPTION
 def tune_command(
     approach: str,
     dataset: str,
@@ -62,7 +63,6 @@ def tune_command(
     study_dir: Path | None,
     study_name: str,
     as_json: bool,
-    debug: bool,  # noqa: ARG001 - read by the edge
 ) -> None:
     """Search one approach on one dataset, train its winner with every seed and score it on the held-out images.
 

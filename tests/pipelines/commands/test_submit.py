@@ -13,25 +13,7 @@ from pipelines.kubeflow.package import read_package
 from pipelines.kubeflow.states import is_cancelled
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.kfp_api import FakeKfpApi, Fault
-
-SUMMARY = {
-    "schema": 1,
-    "datasets": {
-        "fashion-mnist": {
-            "approaches": {
-                approach: {
-                    "accuracy": 0.9 + n / 100,
-                    "accuracy_ci95": [0.89 + n / 100, 0.91 + n / 100],
-                    "macro_f1": 0.9,
-                    "device_seconds": {"search": 120.4, "train": 30.0},
-                }
-                for n, approach in enumerate(("mlp", "resnet18"))
-            },
-            "comparison": {"verdict": "ResNet18 is better by 1.00 points."},
-            "champion": {"decision": "better", "version": 2},
-        }
-    },
-}
+from tests.fakes.summary import SUMMARY
 
 
 def counts(api: FakeKfpApi) -> tuple[int, int, int, int]:
