@@ -36,11 +36,11 @@ HOST_BYTES = 2**28
 PRODUCT_STEP = 64
 """Widths that a bfloat16 product is padded to: TensorFlow keeps 1,024 of them, 0.3 MB for each combination of widths."""
 
-SHARED_INPUTS = 4096
-"""A network of at most so many inputs costs a GPU little even at full width: launching its kernels takes as long."""
+SHARED_INPUTS = 16_384
+"""A first layer of at most so many inputs costs a GPU less at full width than compiling a program for each width would."""
 
 SHARED_STEP = 256
-"""Widths of a shared loop for more inputs."""
+"""Units that the first layer of a shared loop is rounded up to for more inputs."""
 
 WEIGHT_NAMES = tuple(f"dense_{layer}/{part}" for layer in (1, 2, 3) for part in ("kernel", "bias"))
 
@@ -130,6 +130,7 @@ class CompiledLoop:
         self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
         self._num_averaged = 0
         self._all_updates: dict[str, KerasUpdates] = {}
+        self._ran: set[_Kind] = set()
         # Each keeps a program for every kind of training, and for every size of a batch, that it was called with.
         self._compiled = tf.function(self._train_steps, jit_compile=True)
         self._launched = tf.function(self._train_steps, reduce_retracing=True)
@@ -193,14 +194,18 @@ class CompiledLoop:
         """Take steps by XLA's program where that is wanted and works, else by TensorFlow's executor."""
         if compiled and self._compiles:
             try:
-                return self._compiled(*inputs)
+                total = self._compiled(*inputs)
             except tf.errors.OpError as error:
-                if is_out_of_memory(error):
+                # A program that ran before is not what XLA cannot compile: the device has a fault.
+                if is_out_of_memory(error) or self._kind in self._ran:
                     raise
                 self._compiles = False
                 log.warning(
                     "the MLP's kernels are launched one by one; XLA cannot compile its epoch: %s", first_line(error)
                 )
+            else:
+                self._ran.add(self._kind)
+                return total
         return self._launched(*inputs)
 
     @contextlib.contextmanager
@@ -331,8 +336,8 @@ class CompiledLoop:
 
 def shared_units(hyperparameters: dict[str, Value], num_inputs: int) -> dict[str, Value]:
     """Return the `units_1` and `units_2` of the loop that a GPU trains such a network in."""
-    step = MAX_UNITS if num_inputs <= SHARED_INPUTS else SHARED_STEP
-    return {name: -(-int(hyperparameters[name]) // step) * step for name in ("units_1", "units_2")}
+    steps = {"units_1": MAX_UNITS if num_inputs <= SHARED_INPUTS else SHARED_STEP, "units_2": MAX_UNITS}
+    return {name: -(-int(hyperparameters[name]) // step) * step for name, step in steps.items()}
 
 
 def _cut(variable: keras.Variable, shape: tuple[int, ...]) -> np.ndarray:

@@ -135,7 +135,10 @@ class Trainer(loop.EpochTrainer):
         return str(tf.config.experimental.get_device_details(self._gpu).get("device_name", "gpu"))
 
     def begin(self, hyperparameters: dict[str, Value], epochs: int, seed: int) -> "_Training":
-        """Return a training with a cosine schedule over the epochs; see `loop.EpochTrainer.begin`."""
+        """Return a training with a cosine schedule over the epochs; see `loop.EpochTrainer.begin`.
+
+        It trains in the trainer's one loop, so the next training ends it.
+        """
         return _Training(self, hyperparameters, epochs, seed)
 
     def free(self) -> None:

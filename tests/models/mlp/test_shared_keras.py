@@ -163,18 +163,33 @@ def test_a_full_memory_is_the_trials(monkeypatch):
     assert 1 == len(trainer.fit(GIVEN, epochs=1, seed=0).scores)
 
 
+def test_a_device_that_fails_later_is_not_taken_for_a_failure_of_xla(monkeypatch, caplog):
+    """A program that ran has been compiled, so its error ends the step: weights after it are worth nothing."""
+    trainer = shared_trainer()
+    trainer.fit(GIVEN, epochs=1, seed=0)
+
+    def broken(*_):
+        raise tf.errors.InternalError(None, None, "CUDA_ERROR_ECC_UNCORRECTABLE")
+
+    monkeypatch.setattr(trainer._loop, "_compiled", broken)
+    with pytest.raises(tf.errors.InternalError, match="CUDA_ERROR_ECC_UNCORRECTABLE"):
+        trainer.fit(GIVEN, epochs=1, seed=0)
+
+    assert "XLA" not in caplog.text
+
+
 def test_large_images_share_narrower_loops():
     """Their first weights are the most expensive ones."""
     units = {"units_1": 320, "units_2": 64}
 
-    assert {"units_1": 1024, "units_2": 1024} == compiled.shared_units(units, 28 * 28)
-    assert {"units_1": 512, "units_2": 256} == compiled.shared_units(units, 80 * 60 * 3)
+    assert {"units_1": 1024, "units_2": 1024} == compiled.shared_units(units, 80 * 60 * 3)
+    assert {"units_1": 512, "units_2": 1024} == compiled.shared_units(units, 128 * 128 * 3)
     assert {"units_1": 2048, "units_2": 1024} == compiled.shared_units({"units_1": 1025, "units_2": 1024}, 28 * 28)
 
 
 def test_large_images_keep_one_loop_at_a_time():
     """Loops of other widths give their memory back: all of them together would not fit on a card."""
-    trainer = mlp.Trainer(make_train_data(10, (66, 64, 1)))
+    trainer = mlp.Trainer(make_train_data(10, (129, 128, 1)))
     trainer._shared, trainer._half = True, False
     kept = []
     for units in (256, 200, 512, 16):
