@@ -8,7 +8,7 @@ import click
 
 from components.errors import DataError
 from components.text import approach_name, clean, percent
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 
 NUM_SHOWN = 20
 

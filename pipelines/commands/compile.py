@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.paths import UserPath
 
 

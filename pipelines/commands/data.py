@@ -11,7 +11,7 @@ import click
 from components.errors import ParameterError, using
 from components.parameters import DataSettings
 from components.runtime import set_up_logging
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.paths import UserPath
 
 DEFAULTS = DataSettings()

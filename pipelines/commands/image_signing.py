@@ -7,7 +7,7 @@ import subprocess
 import click
 
 from components.errors import ConfigurationError, UnavailableError
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.images import find_engine, image_name
 from pipelines.profile import load_profile
 from pipelines.targets import TARGETS

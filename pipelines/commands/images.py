@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from components.errors import ConfigurationError, UnavailableError
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.commands.image_signing import digest_command, sign_command
 from pipelines.images import ROOT, find_engine, image_name, image_tag
 from pipelines.profile import load_profile

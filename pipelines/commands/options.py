@@ -13,7 +13,7 @@ from components.buckets import example_uris
 from components.dataset_name import local_path, parse_dataset
 from components.errors import ParameterError
 from components.parameters import RunParameters
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.interruption import StoppedError, interrupted_once
 from pipelines.paths import UserPath
 from pipelines.presets import PRESETS, Asked, default_parameters

@@ -14,7 +14,7 @@ import click
 
 from components.errors import DataError, ParameterError, using
 from components.text import clean, csv_cell
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.paths import OutputFile, UserPath
 
 if TYPE_CHECKING:

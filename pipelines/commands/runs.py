@@ -9,7 +9,7 @@ import click
 
 from components.errors import DataError, using
 from components.text import csv_cell
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.paths import OutputFile
 
 _root_option = click.option(

@@ -14,7 +14,7 @@ from components.search.study.study import Study
 from components.search.tables import overview, trials_csv
 from components.search.trial import Ledger
 from components.stores import Store, open_store
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.local.study_view import head, trials_table
 from pipelines.paths import OutputFile, UserPath
 

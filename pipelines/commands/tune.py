@@ -22,7 +22,7 @@ from components.search.study.objects import SPEC
 from components.search.study.study import Study
 from components.search.trial import Ledger
 from components.stores import open_store
-from pipelines.commands.debug import DEBUG_OPTION
+from pipelines.commands import DEBUG_OPTION
 from pipelines.commands.options import PARAMETERS_OPTION, SET_OPTION
 from pipelines.local.folder import only_user_of
 from pipelines.paths import UserPath

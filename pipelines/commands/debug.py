@@ -1,6 +1,0 @@
-"""The option that every command takes."""
-
-import click
-
-# The edge of the program reads it from the arguments, before anything can fail.
-DEBUG_OPTION = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
