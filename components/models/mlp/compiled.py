@@ -130,7 +130,7 @@ class CompiledLoop:
         self._sums = [tf.Variable(tf.zeros_like(v), trainable=False) for v in self._network.trainable_variables]
         self._num_averaged = 0
         self._all_updates: dict[str, KerasUpdates] = {}
-        self._ran: set[_Kind] = set()
+        self._ran: set[tuple[_Kind, int]] = set()
         # Each keeps a program for every kind of training, and for every size of a batch, that it was called with.
         self._compiled = tf.function(self._train_steps, jit_compile=True)
         self._launched = tf.function(self._train_steps, reduce_retracing=True)
@@ -192,19 +192,20 @@ class CompiledLoop:
 
     def _run(self, inputs: tuple[tf.Tensor | _Kind, ...], compiled: bool) -> tf.Tensor:
         """Take steps by XLA's program where that is wanted and works, else by TensorFlow's executor."""
+        program = (self._kind, self.batch_size)
         if compiled and self._compiles:
             try:
                 total = self._compiled(*inputs)
             except tf.errors.OpError as error:
                 # A program that ran before is not what XLA cannot compile: the device has a fault.
-                if is_out_of_memory(error) or self._kind in self._ran:
+                if is_out_of_memory(error) or program in self._ran:
                     raise
                 self._compiles = False
                 log.warning(
                     "the MLP's kernels are launched one by one; XLA cannot compile its epoch: %s", first_line(error)
                 )
             else:
-                self._ran.add(self._kind)
+                self._ran.add(program)
                 return total
         return self._launched(*inputs)
 
